@@ -1,0 +1,1 @@
+//! Sockets in: tcp, tls, websocket, unix, PROXY protocol.

@@ -1,0 +1,1 @@
+//! Which Subscriptions match a Topic Name.

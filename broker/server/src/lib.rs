@@ -1,0 +1,1 @@
+//! The BucketMQ broker: wires the rooms into the binary bucketmq.

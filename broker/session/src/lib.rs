@@ -1,0 +1,1 @@
+//! One Client's protocol state, without I/O, clock or async.

@@ -1,0 +1,1 @@
+//! Message log and retained messages, by shard.

@@ -1,0 +1,1 @@
+//! Real MQTT clients against the real binary.

@@ -1,0 +1,2 @@
+//! Every normative statement of MQTT, tested against any broker.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Load tool for MQTT brokers.
+fn main() {}
