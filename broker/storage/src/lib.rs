@@ -1,1 +1,21 @@
-//! Message log and retained messages, by shard.
+//! Queues and retained messages, by shard, behind one narrow trait.
+//!
+//! [`Store`] is what the broker asks for everything that does not live in a connected Session's window. [`memory::MemoryStore`] keeps it in
+//! this process. Every implementation passes the same tests, `suite`.
+
+pub mod memory;
+pub mod message;
+pub mod retained;
+pub mod shard;
+pub mod store;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
+pub use memory::MemoryStore;
+pub use message::{Message, QueueEntry};
+pub use retained::Retained;
+pub use shard::{ShardCountError, ShardId, Shards};
+pub use store::{
+    BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, Sequence,
+    SessionNumber, Store, Usage,
+};

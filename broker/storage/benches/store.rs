@@ -1,0 +1,3 @@
+//! What the memory store costs.
+
+fn main() {}
