@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::options::Options;
 
+const PREFIX: &str = "$share/";
 /// Times a random choice is drawn anew when it falls on a member that cannot take a message.
 const DRAWS_MAX: usize = 4;
 
@@ -36,8 +37,9 @@ pub struct Member<S> {
 /// holds the old one, so a group can be used without the lock of the Subscriptions.
 #[derive(Debug)]
 pub struct Group<S> {
-    share: Box<str>,
-    filter: Box<str>,
+    /// `$share/{ShareName}/{filter}`
+    name: Box<str>,
+    share_len: u16,
     members: Vec<Member<S>>,
     next_ticket: u64,
     cursor: AtomicU64,
@@ -46,8 +48,8 @@ pub struct Group<S> {
 impl<S: Clone> Clone for Group<S> {
     fn clone(&self) -> Self {
         Self {
-            share: self.share.clone(),
-            filter: self.filter.clone(),
+            name: self.name.clone(),
+            share_len: self.share_len,
             members: self.members.clone(),
             next_ticket: self.next_ticket,
             cursor: AtomicU64::new(self.cursor.load(Ordering::Relaxed)),
@@ -56,14 +58,19 @@ impl<S: Clone> Clone for Group<S> {
 }
 
 impl<S> Group<S> {
+    /// As the Client names it: `$share/{ShareName}/{filter}`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The ShareName.
     pub fn share(&self) -> &str {
-        &self.share
+        &self.name[PREFIX.len()..PREFIX.len() + usize::from(self.share_len)]
     }
 
     /// The Topic Filter, without `$share/{ShareName}/`.
     pub fn filter(&self) -> &str {
-        &self.filter
+        &self.name[PREFIX.len() + usize::from(self.share_len) + 1..]
     }
 
     /// The members, in no particular order; never empty.
@@ -164,7 +171,9 @@ impl<S> Group<S> {
 
 impl<S: Eq> Group<S> {
     pub(crate) fn new(share: &str, filter: &str) -> Self {
-        Self { share: share.into(), filter: filter.into(), members: Vec::new(), next_ticket: 0, cursor: AtomicU64::new(0) }
+        let share_len = u16::try_from(share.len()).expect("part of a Topic Filter, which has up to 65,535 bytes");
+        let name = [PREFIX, share, "/", filter].concat().into();
+        Self { name, share_len, members: Vec::new(), next_ticket: 0, cursor: AtomicU64::new(0) }
     }
 
     pub(crate) fn place(&self, subscriber: &S) -> Option<usize> {

@@ -16,6 +16,6 @@ pub use message::{Message, QueueEntry};
 pub use retained::Retained;
 pub use shard::{ShardCountError, ShardId, Shards};
 pub use store::{
-    BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, Sequence,
-    SessionNumber, Store, Usage,
+    BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
+    Sequence, SessionNumber, Store, Usage,
 };

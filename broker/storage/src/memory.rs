@@ -12,8 +12,8 @@ use crate::message::{Message, QueueEntry};
 use crate::retained::{Budget, Retained};
 use crate::shard::{ShardId, Shards};
 use crate::store::{
-    BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, Sequence,
-    SessionNumber, Store, Usage,
+    BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
+    Sequence, SessionNumber, Store, Usage,
 };
 
 /// Queues with room for more than this give memory back when it is not used.
@@ -130,7 +130,13 @@ impl Store for MemoryStore {
         part.advance()
     }
 
-    fn try_page(&self, session: SessionNumber, from: Sequence, max_entries: usize, max_bytes: usize) -> Option<Vec<(Sequence, QueueEntry)>> {
+    fn try_page(
+        &self,
+        session: SessionNumber,
+        from: Sequence,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Option<Vec<(Sequence, QueueEntry)>> {
         let part = self.part(session.shard());
         let Some(queue) = part.queues.get(&session) else { return Some(Vec::new()) };
         let from = queue.from(from);
@@ -232,16 +238,45 @@ impl Store for MemoryStore {
         part.advance()
     }
 
-    fn expire_retained(&self, topic: &str, now: u64) -> Position {
-        let mut part = self.part(self.shards.of(topic));
-        if part.retained.get(topic).is_some_and(|message| message.is_expired(now)) {
-            let removed = part.retained.remove(topic);
-            self.retained_removed(removed);
+    fn expire_retained(&self, from: Option<&RetainedCursor>, max_topics: usize, now: u64) -> Option<RetainedCursor> {
+        let (first, mut after) = from.map_or((0, None), |cursor| (cursor.shard.0, cursor.after.as_deref()));
+        let mut left = max_topics.max(1);
+        for shard in (first..self.shards.count()).map(ShardId) {
+            if left == 0 {
+                return Some(RetainedCursor { shard, after: None });
+            }
+            let mut part = self.part(shard);
+            let mut expired = Vec::new();
+            let stopped = part.retained.scan(after.take(), |message| {
+                if message.is_expired(now) {
+                    expired.push(message.clone());
+                }
+                left -= 1;
+                left > 0
+            });
+            for message in expired {
+                let removed = part.retained.remove(message.topic());
+                self.retained_removed(removed);
+                part.advance();
+            }
+            if stopped.is_some() {
+                return Some(RetainedCursor { shard, after: stopped });
+            }
         }
-        part.advance()
+        None
     }
 
-    fn try_retained_page(&self, filter: &str, from: Option<&RetainedCursor>, max_messages: usize, max_bytes: usize) -> Option<RetainedPage> {
+    fn retained_usage(&self) -> RetainedUsage {
+        RetainedUsage { messages: self.retained_messages.load(Ordering::Relaxed), bytes: self.retained_bytes.load(Ordering::Relaxed) }
+    }
+
+    fn try_retained_page(
+        &self,
+        filter: &str,
+        from: Option<&RetainedCursor>,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Option<RetainedPage> {
         if !filter.contains(['+', '#']) {
             let messages = self.part(self.shards.of(filter)).retained.get(filter).cloned().into_iter().collect();
             return Some(RetainedPage { messages, next: None });
@@ -282,11 +317,7 @@ impl Store for MemoryStore {
     }
 
     fn usage(&self) -> Usage {
-        let mut usage = Usage {
-            retained_messages: self.retained_messages.load(Ordering::Relaxed),
-            retained_bytes: self.retained_bytes.load(Ordering::Relaxed),
-            ..Usage::default()
-        };
+        let mut usage = Usage { retained: self.retained_usage(), ..Usage::default() };
         for part in &self.parts {
             let part = part.0.lock();
             usage.queues += part.queues.len() as u64;

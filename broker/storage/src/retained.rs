@@ -127,15 +127,24 @@ impl Retained {
         Some(last.topic().into())
     }
 
+    /// Calls `look` with every message behind the topic `after`, until it says false; the topic of that message comes back.
+    pub fn scan(&self, after: Option<&str>, mut look: impl FnMut(&Arc<Message>) -> bool) -> Option<Box<str>> {
+        let (mut piece, mut at) = self.behind(after);
+        while let Some(messages) = self.pieces.get(piece) {
+            if let Some(last) = messages[at..].iter().find(|message| !look(message)) {
+                return Some(last.topic().into());
+            }
+            (piece, at) = (piece + 1, 0);
+        }
+        None
+    }
+
     /// Calls `look` with every message that cannot be jumped over, until it says false; that message comes back.
     fn walk(&self, filter: &str, after: Option<&str>, mut look: impl FnMut(&Arc<Message>, Step) -> bool) -> Option<&Arc<Message>> {
         let mut target = String::new();
         let mut place = match after {
             None => self.seek((0, 0), order::start(filter)),
-            Some(after) => match self.find(after) {
-                Ok((piece, at)) => self.tidy((piece, at + 1)),
-                Err(place) => self.tidy(place),
-            },
+            Some(_) => self.behind(after),
         };
         loop {
             let message = self.pieces.get(place.0)?.get(place.1)?;
@@ -151,6 +160,13 @@ impl Retained {
                 place = self.seek(place, &target);
             }
         }
+    }
+
+    /// The first place behind the topic `after`.
+    fn behind(&self, after: Option<&str>) -> Place {
+        let Some(after) = after else { return (0, 0) };
+        let (piece, at) = self.find(after).map_or_else(|place| place, |(piece, at)| (piece, at + 1));
+        self.tidy((piece, at))
     }
 
     /// The first place from `from` on whose topic is not before `topic`.

@@ -67,9 +67,16 @@ pub struct Usage {
     /// Their topics, properties and payloads, as if no message were shared.
     pub queued_bytes: u64,
     /// Retained messages.
-    pub retained_messages: u64,
+    pub retained: RetainedUsage,
+}
+
+/// What is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetainedUsage {
+    /// How many.
+    pub messages: u64,
     /// Their topics, properties and payloads.
-    pub retained_bytes: u64,
+    pub bytes: u64,
 }
 
 /// Bounds of what is retained. Writers in different shards look at the same totals without waiting for each other, so each of them may go
@@ -101,7 +108,7 @@ pub enum RetainedFull {
 /// Some of the retained messages that match a filter.
 #[derive(Debug, Default)]
 pub struct RetainedPage {
-    /// Ordered by topic within each shard. Expired ones are among them until somebody calls [`Store::expire_retained`].
+    /// Ordered by topic within each shard. Expired ones are among them until [`Store::expire_retained`] finds them.
     pub messages: Vec<Arc<Message>>,
     /// Where to go on; `None`: that was all. There may be more even when `messages` is empty, because the search is bounded too.
     pub next: Option<RetainedCursor>,
@@ -147,7 +154,8 @@ pub trait Store: Send + Sync {
 
     /// Entries of the queue from `from` on, oldest first: at most `max_entries` and at most `max_bytes` of messages, but the first in any case.
     /// Empty: there are none. `None`: they are not at hand, ask [`page`](Self::page).
-    fn try_page(&self, session: SessionNumber, from: Sequence, max_entries: usize, max_bytes: usize) -> Option<Vec<(Sequence, QueueEntry)>>;
+    fn try_page(&self, session: SessionNumber, from: Sequence, max_entries: usize, max_bytes: usize)
+    -> Option<Vec<(Sequence, QueueEntry)>>;
 
     /// The same, waiting for the entries to come.
     fn page(
@@ -174,12 +182,17 @@ pub trait Store: Send + Sync {
     /// Removes the retained message of `topic`, if there is one.
     fn remove_retained(&self, topic: &str) -> Position;
 
-    /// Removes the retained message of `topic` if it has expired at `now`, milliseconds since 1970.
-    fn expire_retained(&self, topic: &str, now: u64) -> Position;
+    /// Removes what has expired at `now`, milliseconds since 1970, among the next `max_topics` topics, whatever they begin with
+    /// [MQTT-3.3.2-5]. Comes back with where to go on; `None`: all were looked at.
+    fn expire_retained(&self, from: Option<&RetainedCursor>, max_topics: usize, now: u64) -> Option<RetainedCursor>;
+
+    /// How much is retained; cheap enough to ask for every message.
+    fn retained_usage(&self) -> RetainedUsage;
 
     /// Retained messages that match `filter`, from the cursor on or from the beginning: at most `max_messages` and about `max_bytes`, but always
     /// some progress. `None`: they are not at hand, ask [`retained_page`](Self::retained_page).
-    fn try_retained_page(&self, filter: &str, from: Option<&RetainedCursor>, max_messages: usize, max_bytes: usize) -> Option<RetainedPage>;
+    fn try_retained_page(&self, filter: &str, from: Option<&RetainedCursor>, max_messages: usize, max_bytes: usize)
+    -> Option<RetainedPage>;
 
     /// The same, waiting for the messages to come.
     fn retained_page<'a>(
