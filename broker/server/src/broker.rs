@@ -1,0 +1,158 @@
+//! What all connections share: who is there, what is subscribed, what is retained, what is allowed, what is counted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use bucketmq_access::Access;
+use bucketmq_routing::{Matches, Subscriptions};
+use bucketmq_storage::{SessionNumber, Shards, Store};
+use parking_lot::{Mutex, RwLock};
+
+use crate::client::ClientRef;
+use crate::config::Limits;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::retained::RetainedTopics;
+use crate::shared::Groups;
+
+/// Topics with many subscribers whose matches are remembered for all publishers.
+const WIDE_MATCHES_MAX: usize = 64;
+
+/// The broker.
+pub struct Broker {
+    started: Instant,
+    /// Limits in force; replaced as a whole on reload.
+    pub limits: ArcSwap<Limits>,
+    /// Who may do what.
+    pub access: Access,
+    /// Clients with a Session.
+    pub registry: Registry,
+    /// Every Subscription.
+    pub subscriptions: RwLock<Subscriptions<ClientRef>>,
+    /// Changes after every change of `subscriptions`; what was matched before is matched anew.
+    pub routing_generation: AtomicU64,
+    /// Retained messages by topic.
+    pub retained: RetainedTopics,
+    /// Queues of Shared Subscriptions without a connected member.
+    pub groups: Groups,
+    /// Where queues and retained messages live.
+    pub store: Arc<dyn Store>,
+    /// Which shard a Client Identifier belongs to.
+    pub shards: Shards,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    next_number: AtomicU64,
+    wide: Mutex<HashMap<String, (u64, Arc<Matches<ClientRef>>)>>,
+    shedding_qos0: AtomicBool,
+    shedding_connections: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Broker {
+    /// A broker without Clients.
+    pub fn new(limits: Limits, access: Access, store: Arc<dyn Store>, shards: Shards) -> Self {
+        Self {
+            started: Instant::now(),
+            limits: ArcSwap::from_pointee(limits),
+            access,
+            registry: Registry::default(),
+            subscriptions: RwLock::new(Subscriptions::new()),
+            routing_generation: AtomicU64::new(1),
+            retained: RetainedTopics::default(),
+            groups: Groups::default(),
+            store,
+            shards,
+            metrics: Arc::default(),
+            next_number: AtomicU64::new(1),
+            wide: Mutex::default(),
+            shedding_qos0: AtomicBool::new(false),
+            shedding_connections: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Wall clock, milliseconds since 1970: for everything that outlives the process.
+    #[inline]
+    pub fn wall_ms(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
+    }
+
+    /// Whole seconds since the broker's start, on the monotonic clock.
+    #[inline]
+    pub fn second(&self) -> u32 {
+        self.started.elapsed().as_secs() as u32
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A number no other Session or group queue has.
+    pub fn next_number(&self) -> SessionNumber {
+        SessionNumber(self.next_number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Everything that matches `topic`. Results with more than `own_max` subscribers are shared between publishers.
+    pub fn matches(&self, topic: &str, own_max: usize) -> Arc<Matches<ClientRef>> {
+        let generation = self.routing_generation.load(Ordering::Acquire);
+        {
+            let wide = self.wide.lock();
+            if let Some((known, matches)) = wide.get(topic)
+                && *known == generation
+            {
+                return matches.clone();
+            }
+        }
+        let mut matches = Matches::default();
+        self.subscriptions.read().matches(topic, &mut matches);
+        let matches = Arc::new(matches);
+        if matches.plain.len() > own_max {
+            let mut wide = self.wide.lock();
+            wide.retain(|_, (known, _)| *known == generation);
+            if wide.len() >= WIDE_MATCHES_MAX {
+                wide.clear();
+            }
+            wide.insert(topic.into(), (generation, matches.clone()));
+        }
+        matches
+    }
+
+    /// Changes the Subscriptions and lets every publisher know.
+    pub fn route<T>(&self, change: impl FnOnce(&mut Subscriptions<ClientRef>) -> T) -> T {
+        let mut subscriptions = self.subscriptions.write();
+        let outcome = change(&mut subscriptions);
+        self.routing_generation.fetch_add(1, Ordering::Release);
+        outcome
+    }
+
+    /// True while memory is so short that QoS 0 is dropped.
+    #[inline]
+    pub fn sheds_qos0(&self) -> bool {
+        self.shedding_qos0.load(Ordering::Relaxed)
+    }
+
+    /// True while memory is short: new connections are refused.
+    pub fn sheds_connections(&self) -> bool {
+        self.shedding_connections.load(Ordering::Relaxed)
+    }
+
+    /// Sets what is shed.
+    pub fn set_shedding(&self, connections: bool, qos0: bool) {
+        self.shedding_connections.store(connections, Ordering::Relaxed);
+        self.shedding_qos0.store(qos0, Ordering::Relaxed);
+    }
+
+    /// True once the broker is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The broker is stopping.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,629 @@
+//! The task of one Network Connection: bytes in, packets handled in place, bytes out. One future, no channel, no lock across an await.
+//!
+//! It reads into the thread's buffer, handles everything whole in it and keeps only the incomplete rest. It writes with one call per
+//! wake-up whatever acknowledgements it made and others delivered. When idle it owns no buffer at all.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bucketmq_access::Principal;
+use bucketmq_listener::{ConnectionPermit, ListenerHandle, Transport};
+use bucketmq_packet::{Ack, Disconnect, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Violation, decode};
+use bucketmq_session::{Acknowledged, AliasesIn, put_ack, put_ack_with_reason};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tracing::debug;
+
+use crate::broker::Broker;
+use crate::buffers::{self, READ_BYTES};
+use crate::client::{ClientRef, Flow};
+use crate::config::Limits;
+use crate::deliver::StoreBacklog;
+use crate::publish::{HOLD_MS_MAX, MatchCache, Progress, Scratch, wake};
+use crate::rate::Rates;
+
+/// Reads per wake-up: then other connections have their turn.
+const READS_MAX: usize = 4;
+/// A closing connection gets this long to take its last bytes.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why a Network Connection ends.
+#[derive(Debug)]
+pub enum Closing {
+    /// The Client sent DISCONNECT; its Will goes out only for 0x04 [MQTT-3.14.4-3].
+    Disconnect {
+        /// True for Reason Code 0x04.
+        with_will: bool,
+    },
+    /// The socket was closed.
+    Peer,
+    /// The socket failed.
+    Io(io::Error),
+    /// Another connection has the Session now [MQTT-3.1.4-3].
+    TakenOver,
+    /// The Client broke a rule.
+    Violation(Violation),
+    /// The broker wants it.
+    Server(ReasonCode),
+}
+
+impl From<Violation> for Closing {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<io::Error> for Closing {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A publisher that waits: for a full subscriber, or for its own rate.
+struct Hold {
+    sleep: Pin<Box<Sleep>>,
+    target: Option<ClientRef>,
+}
+
+/// One Network Connection with an accepted CONNECT.
+pub struct Connection {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) client: ClientRef,
+    pub(crate) principal: Principal,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) epoch: u32,
+    /// The broker's own limits as told in CONNACK.
+    pub(crate) max_packet_size: u32,
+    pub(crate) receive_maximum: u16,
+    pub(crate) max_qos: u8,
+    /// Request Problem Information [MQTT-3.1.2-29].
+    pub(crate) problem_information: bool,
+    /// Session Expiry Interval was 0 in CONNECT: DISCONNECT may not change it [MQTT-3.1.2-23].
+    pub(crate) expires_at_once: bool,
+    pub(crate) access_generation: u64,
+    pub(crate) cache: Option<Box<MatchCache>>,
+    pub(crate) aliases_in: Option<Box<AliasesIn>>,
+    /// QoS 1 PUBLISHes of this batch whose PUBACK is not written yet.
+    pub(crate) unacknowledged: usize,
+    pub(crate) listener: Arc<ListenerHandle>,
+    pub(crate) rates: Option<Box<Rates>>,
+    transport: Option<Transport>,
+    permit: Option<ConnectionPermit>,
+    /// The beginning of a packet whose rest has not come, or everything not handled while held.
+    pending: Vec<u8>,
+    writing: Vec<u8>,
+    written: usize,
+    hold: Option<Box<Hold>>,
+    hold_over: bool,
+    reprocess: bool,
+}
+
+/// What [`Connection::new`] takes over from the CONNECT phase.
+pub struct Opened {
+    /// The socket.
+    pub transport: Transport,
+    /// Counts against the connection limits until dropped.
+    pub permit: ConnectionPermit,
+    /// Bytes already read behind CONNECT.
+    pub pending: Vec<u8>,
+    /// CONNACK, to be written first.
+    pub connack: Vec<u8>,
+    /// Everything else.
+    pub terms: Terms,
+}
+
+/// What CONNECT and CONNACK agreed.
+pub struct Terms {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The Session's owner.
+    pub client: ClientRef,
+    /// Who it is.
+    pub principal: Principal,
+    /// Version of all packets.
+    pub version: ProtocolVersion,
+    /// Which of the Session's connections this is.
+    pub epoch: u32,
+    /// Largest packet the Client may send.
+    pub max_packet_size: u32,
+    /// QoS 1 and 2 the Client may have in flight.
+    pub receive_maximum: u16,
+    /// Largest QoS the Client may publish.
+    pub max_qos: u8,
+    /// Request Problem Information.
+    pub problem_information: bool,
+    /// Session Expiry Interval was 0.
+    pub expires_at_once: bool,
+    /// Generation of the access rules `principal` stands for.
+    pub access_generation: u64,
+    /// The listener it came through.
+    pub listener: Arc<ListenerHandle>,
+    /// Message and byte rates, when there are limits.
+    pub rates: Option<Box<Rates>>,
+}
+
+impl Connection {
+    /// A connection about to send CONNACK.
+    pub fn new(opened: Opened) -> Self {
+        let Opened { transport, permit, pending, connack, terms } = opened;
+        let Terms {
+            broker,
+            client,
+            principal,
+            version,
+            epoch,
+            max_packet_size,
+            receive_maximum,
+            max_qos,
+            problem_information,
+            expires_at_once,
+            access_generation,
+            listener,
+            rates,
+        } = terms;
+        Self {
+            broker,
+            client,
+            principal,
+            version,
+            epoch,
+            max_packet_size,
+            receive_maximum,
+            max_qos,
+            problem_information,
+            expires_at_once,
+            access_generation,
+            cache: None,
+            aliases_in: None,
+            unacknowledged: 0,
+            listener,
+            rates,
+            transport: Some(transport),
+            permit: Some(permit),
+            reprocess: !pending.is_empty(),
+            pending,
+            writing: connack,
+            written: 0,
+            hold: None,
+            hold_over: false,
+        }
+    }
+
+    /// Where acknowledgements of this task go.
+    #[inline]
+    pub(crate) fn writing_mut(&mut self) -> &mut Vec<u8> {
+        if self.writing.capacity() == 0 {
+            self.writing = buffers::spare();
+        }
+        &mut self.writing
+    }
+
+    /// Encodes `packet` into the task's own output.
+    pub(crate) fn write_packet(&mut self, packet: &Packet<'_>, kind: PacketType) {
+        let version = self.version;
+        packet.encode(version, self.writing_mut());
+        self.broker.metrics.sent(kind, 1);
+    }
+
+    /// True when the hold that was asked for has lasted its time.
+    pub(crate) fn hold_is_over(&self) -> bool {
+        self.hold_over
+    }
+
+    /// Stops reading until `target` has room, for [`HOLD_MS_MAX`] at most.
+    pub(crate) fn hold(&mut self, target: ClientRef) {
+        self.broker.metrics.holds.add(1);
+        let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(HOLD_MS_MAX)));
+        self.hold = Some(Box::new(Hold { sleep, target: Some(target) }));
+    }
+
+    /// Looks at what others want of this task: take-over, close.
+    fn look(&mut self, context: &Context<'_>) -> Result<(), Closing> {
+        let mut state = self.client.lock();
+        if state.epoch != self.epoch {
+            return Err(Closing::TakenOver);
+        }
+        state.arrive(context.waker());
+        match state.closing.take() {
+            Some(reason_code) => Err(Closing::Server(reason_code)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes as much as the socket takes. Ready: nothing is left.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closing>> {
+        loop {
+            while self.written < self.writing.len() {
+                let Some(transport) = &mut self.transport else { return Poll::Ready(Err(Closing::Peer)) };
+                match Pin::new(transport).poll_write(context, &self.writing[self.written..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+                    Poll::Ready(Ok(count)) => {
+                        self.written += count;
+                        self.broker.metrics.bytes_sent.add(count as u64);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            self.writing.clear();
+            self.written = 0;
+            if !self.refill() {
+                // TLS and WebSocket keep bytes of their own until they are flushed.
+                if let Some(transport) = &mut self.transport
+                    && let Poll::Ready(Err(error)) = Pin::new(transport).poll_flush(context)
+                {
+                    return Poll::Ready(Err(error.into()));
+                }
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Takes what was delivered to the Session into the empty write buffer. False: nothing.
+    fn refill(&mut self) -> bool {
+        let broker = &self.broker;
+        let mut waiters = Vec::new();
+        let taken = {
+            let mut state = self.client.lock();
+            let state = &mut *state;
+            if state.epoch != self.epoch {
+                return false;
+            }
+            if state.session.wants_pump() {
+                let now = broker.wall_ms();
+                let before = state.session.waiting();
+                let mut dropped = 0;
+                state.session.pump(now, &mut StoreBacklog::new(broker, &self.client), buffers::spare, |reason| {
+                    dropped += 1;
+                    broker.metrics.dropped(reason.into(), 1);
+                });
+                broker.metrics.sent(PacketType::Publish, before.saturating_sub(state.session.waiting()).saturating_sub(dropped));
+            }
+            if !state.walks.is_empty() {
+                crate::retained::walk(broker, &self.client, state);
+            }
+            let taken = state.session.take_output(&mut self.writing);
+            if !taken && let Some(buffer) = state.session.reclaim_buffer() {
+                buffers::give_back(buffer);
+            }
+            if self.client.flow() != Flow::Open && state.session.waiting() * 4 <= u64::from(broker.limits.load().session_queue_messages) {
+                self.client.set_flow(Flow::Open);
+                waiters = state.take_waiters();
+            }
+            taken
+        };
+        wake(waiters);
+        if !taken && self.writing.capacity() > 0 {
+            buffers::give_back(std::mem::take(&mut self.writing));
+        }
+        taken
+    }
+
+    /// Polls the hold. Ready: there is none any more.
+    fn poll_hold(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(hold) = &mut self.hold else { return Poll::Ready(()) };
+        if let Some(target) = &hold.target {
+            if target.flow() != Flow::Full {
+                self.hold = None;
+                return Poll::Ready(());
+            }
+            target.lock().wait_for_room(context.waker());
+            // It may have got room before the waker was there.
+            if target.flow() != Flow::Full {
+                self.hold = None;
+                return Poll::Ready(());
+            }
+        }
+        if hold.sleep.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.hold_over = hold.target.is_some();
+        self.hold = None;
+        Poll::Ready(())
+    }
+
+    /// Reads once and handles what is whole. Ready(Ok): try again; Pending: nothing more for now.
+    fn poll_input(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Result<(), Closing>> {
+        if self.hold.is_some() {
+            if self.poll_hold(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.reprocess = true;
+        }
+        if self.reprocess {
+            self.reprocess = false;
+            let input = std::mem::take(&mut self.pending);
+            return Poll::Ready(self.handle_input(&input, limits));
+        }
+        if self.pending.len() >= READ_BYTES / 2 {
+            return self.poll_large(context, limits);
+        }
+        buffers::with_read_buffer(|buffer| {
+            let have = self.pending.len();
+            buffer[..have].copy_from_slice(&self.pending);
+            let mut read = ReadBuf::new(&mut buffer[have..]);
+            let Some(transport) = &mut self.transport else { return Poll::Ready(Err(Closing::Peer)) };
+            match Pin::new(transport).poll_read(context, &mut read) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(Ok(())) => {}
+            }
+            let count = read.filled().len();
+            if count == 0 {
+                return Poll::Ready(Err(Closing::Peer));
+            }
+            self.arrived(count);
+            if have > 0 {
+                self.pending = Vec::new();
+            }
+            Poll::Ready(self.handle_input(&buffer[..have + count], limits))
+        })
+    }
+
+    /// A packet larger than the shared buffer is collected in a buffer of its own, which grows with what has come.
+    fn poll_large(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Result<(), Closing>> {
+        if self.pending.capacity() == self.pending.len() {
+            self.pending.reserve(self.pending.len());
+        }
+        let Some(transport) = &mut self.transport else { return Poll::Ready(Err(Closing::Peer)) };
+        let mut read = ReadBuf::uninit(self.pending.spare_capacity_mut());
+        match Pin::new(transport).poll_read(context, &mut read) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(())) => {}
+        }
+        let count = read.filled().len();
+        if count == 0 {
+            return Poll::Ready(Err(Closing::Peer));
+        }
+        let length = self.pending.len() + count;
+        // SAFETY: `poll_read` has filled, so initialized, `count` bytes behind the old length.
+        unsafe { self.pending.set_len(length) };
+        self.arrived(count);
+        if let Ok(Some(length)) = bucketmq_packet::packet_length(&self.pending)
+            && length > self.pending.len()
+            && length <= self.max_packet_size as usize
+        {
+            return Poll::Ready(Ok(()));
+        }
+        let input = std::mem::take(&mut self.pending);
+        Poll::Ready(self.handle_input(&input, limits))
+    }
+
+    fn arrived(&mut self, count: usize) {
+        self.broker.metrics.bytes_received.add(count as u64);
+        self.listener.counters().bytes_received.fetch_add(count as u64, Ordering::Relaxed);
+        if let Some(rates) = &mut self.rates {
+            rates.bytes(count as u64);
+        }
+    }
+
+    /// Handles every whole packet of `input` and keeps the rest.
+    fn handle_input(&mut self, input: &[u8], limits: &Limits) -> Result<(), Closing> {
+        let mut scratch = Scratch::take();
+        let outcome = self.handle_packets(input, limits, &mut scratch);
+        scratch.finish();
+        self.unacknowledged = 0;
+        let used = outcome?;
+        if used < input.len() {
+            self.pending.extend_from_slice(&input[used..]);
+        }
+        if used > 0 {
+            // [MQTT-3.1.2-22] Only whole packets count.
+            self.client.seen(self.broker.second());
+        }
+        if let Some(wait) = self.rates.as_mut().and_then(|rates| rates.wait())
+            && self.hold.is_none()
+        {
+            self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None }));
+        }
+        Ok(())
+    }
+
+    fn handle_packets(&mut self, input: &[u8], limits: &Limits, scratch: &mut Scratch) -> Result<usize, Closing> {
+        let mut used = 0;
+        while used < input.len() {
+            let rest = &input[used..];
+            if rest[0] >> 4 == PacketType::Publish as u8 {
+                match self.publish_run(rest, limits, scratch)? {
+                    Progress::Incomplete | Progress::Held => break,
+                    Progress::Used(count) => {
+                        if let Some(rates) = &mut self.rates {
+                            rates.messages(scratch.run_length());
+                        }
+                        self.hold_over = false;
+                        used += count;
+                    }
+                }
+            } else if matches!(rest[0], 0x40) && rest.len() >= 4 && rest[1] == 2 {
+                used += self.handle_pubacks(rest);
+            } else {
+                let Some((packet, count)) = decode(rest, self.version, Sender::Client, self.max_packet_size)? else { break };
+                self.handle_packet(packet, limits, scratch)?;
+                used += count;
+            }
+        }
+        Ok(used)
+    }
+
+    /// A run of PUBACKs without Reason Code, under one lock.
+    fn handle_pubacks(&mut self, input: &[u8]) -> usize {
+        let mut count = 0;
+        let mut state = self.client.lock();
+        while let Some([0x40, 2, high, low]) = input.get(count * 4..count * 4 + 4) {
+            let Some(id) = bucketmq_packet::PacketIdentifier::new(u16::from_be_bytes([*high, *low])) else { break };
+            state.session.handle_puback(id);
+            count += 1;
+        }
+        drop(state);
+        self.broker.metrics.received(PacketType::PubAck, count as u64);
+        count * 4
+    }
+
+    fn handle_packet(&mut self, packet: Packet<'_>, limits: &Limits, scratch: &mut Scratch) -> Result<(), Closing> {
+        self.broker.metrics.received(packet.packet_type(), 1);
+        match packet {
+            Packet::PubAck(ack) => {
+                self.client.lock().session.handle_puback(ack.packet_id);
+            }
+            Packet::PubRec(ack) => {
+                let outcome = self.client.lock().session.handle_pubrec(ack.packet_id, ack.reason_code, buffers::spare);
+                if outcome != Acknowledged::Finished {
+                    self.broker.metrics.sent(PacketType::PubRel, 1);
+                }
+            }
+            Packet::PubComp(ack) => {
+                self.client.lock().session.handle_pubcomp(ack.packet_id);
+            }
+            Packet::PubRel(ack) => self.handle_pubrel(&ack),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, limits, scratch)?,
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe),
+            // [MQTT-3.12.4-1]
+            Packet::PingReq => self.write_packet(&Packet::PingResp, PacketType::PingResp),
+            Packet::Disconnect(disconnect) => return Err(self.handle_disconnect(&disconnect, limits)),
+            // No extended authentication was begun in CONNECT, so AUTH has no place here [MQTT-4.12.0-6] and re-authentication none either.
+            Packet::Auth(_) => return Err(unexpected(PacketType::Auth, "MQTT-4.12.0-6", "AUTH without an Authentication Method in CONNECT")),
+            // [MQTT-3.1.0-2] A second CONNECT.
+            Packet::Connect(_) => return Err(unexpected(PacketType::Connect, "MQTT-3.1.0-2", "second CONNECT")),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp | Packet::Publish(_) => {
+                return Err(unexpected(packet.packet_type(), "MQTT-4.13.1-1", "a Client never sends this packet"));
+            }
+        }
+        Ok(())
+    }
+
+    /// PUBREL: the identifier is free, PUBCOMP goes out whatever happened before [MQTT-4.3.3-11].
+    fn handle_pubrel(&mut self, ack: &Ack<'_>) {
+        let known = self.client.lock().session.incoming.finish(ack.packet_id);
+        let version = self.version;
+        let out = self.writing_mut();
+        if known {
+            put_ack(PacketType::PubComp, ack.packet_id, out);
+        } else {
+            put_ack_with_reason(PacketType::PubComp, ack.packet_id, ReasonCode::PacketIdentifierNotFound, version, out);
+        }
+        self.broker.metrics.sent(PacketType::PubComp, 1);
+    }
+
+    fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>, limits: &Limits) -> Closing {
+        if let Some(interval) = disconnect.session_expiry_interval {
+            // [MQTT-3.1.2-23] [MQTT-3.14.2-2] Zero in CONNECT cannot become more here.
+            if self.expires_at_once && interval > 0 {
+                return unexpected(PacketType::Disconnect, "MQTT-3.1.2-23", "Session Expiry Interval was 0 in CONNECT");
+            }
+            let capped = crate::connect::cap_expiry(interval, limits);
+            self.client.lock().session.expiry_interval = capped;
+        }
+        Closing::Disconnect { with_will: disconnect.reason_code != ReasonCode::Success }
+    }
+
+    /// After a reload of the access rules: is the principal still who it was, and may its Subscriptions stay?
+    fn refresh_access(&mut self) -> Result<(), Closing> {
+        let generation = self.broker.access.generation();
+        if generation == self.access_generation {
+            return Ok(());
+        }
+        self.access_generation = generation;
+        match self.broker.access.refresh(&self.principal) {
+            None => Err(Closing::Server(ReasonCode::NotAuthorized)),
+            Some(principal) => {
+                self.principal = principal;
+                self.drop_forbidden_subscriptions();
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<Closing> {
+        if let Err(closing) = self.look(context).and_then(|()| self.refresh_access()) {
+            return Poll::Ready(closing);
+        }
+        let limits = self.broker.limits.load();
+        let mut blocked = match self.poll_flush(context) {
+            Poll::Ready(Err(closing)) => return Poll::Ready(closing),
+            Poll::Ready(Ok(())) => false,
+            Poll::Pending => true,
+        };
+        for _ in 0..READS_MAX {
+            // A Client that does not take its acknowledgements is not read until it does: nothing of its grows without limit.
+            if blocked && self.writing.len() - self.written > limits.output_buffer_bytes.as_u64() as usize {
+                return Poll::Pending;
+            }
+            match self.poll_input(context, &limits) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(closing)) => return Poll::Ready(closing),
+                Poll::Ready(Ok(())) => {}
+            }
+            if !blocked {
+                blocked = match self.poll_flush(context) {
+                    Poll::Ready(Err(closing)) => return Poll::Ready(closing),
+                    Poll::Ready(Ok(())) => false,
+                    Poll::Pending => true,
+                };
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Serves until the connection ends, then ends it properly.
+    pub async fn run(mut self) {
+        let closing = std::future::poll_fn(|context| self.poll_serve(context)).await;
+        debug!(client_id = %self.client.id, closing = ?closing, "connection ends");
+        self.leave(&closing);
+        // Cold and larger than the rest of this future: boxed, so that an idle connection does not carry it.
+        Box::pin(self.say_goodbye(closing)).await;
+    }
+
+    /// Sends DISCONNECT where the specification has one and lets the peer take the last bytes.
+    async fn say_goodbye(&mut self, closing: Closing) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let reason_code = match &closing {
+            Closing::TakenOver => Some(ReasonCode::SessionTakenOver),
+            Closing::Violation(violation) => {
+                self.broker.metrics.violations.add(1);
+                debug!(client_id = %self.client.id, reason_code = ?violation.reason_code, clause = violation.clause, detail = violation.detail, "protocol violation");
+                Some(violation.reason_code)
+            }
+            Closing::Server(reason_code) => Some(*reason_code),
+            Closing::Disconnect { .. } | Closing::Peer | Closing::Io(_) => None,
+        };
+        let Some(mut transport) = self.transport.take() else { return };
+        let _permit = self.permit.take();
+        let mut last = self.writing.split_off(self.written.min(self.writing.len()));
+        if let Some(reason_code) = reason_code
+            && self.version == ProtocolVersion::V5
+        {
+            // [MQTT-3.14.0-1] Only after CONNACK 0x00, which this connection has sent. [MQTT-3.1.2-29] DISCONNECT may carry a reason whatever was asked.
+            let detail = match &closing {
+                Closing::Violation(violation) => Some(violation.detail),
+                _ => None,
+            };
+            let disconnect = Disconnect { reason_code, reason_string: detail, ..Disconnect::default() };
+            disconnect.encode(self.version, &mut last);
+            self.broker.metrics.sent(PacketType::Disconnect, 1);
+        }
+        if matches!(closing, Closing::Io(_) | Closing::Peer) {
+            return;
+        }
+        let goodbye = async {
+            transport.write_all(&last).await?;
+            transport.flush().await?;
+            transport.shutdown().await?;
+            // What the peer had sent already would turn our last bytes into a reset: take it until it has closed too.
+            let mut sink = [0; 4096];
+            while transport.read(&mut sink).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER, goodbye).await;
+    }
+}
+
+pub(crate) fn unexpected(packet_type: PacketType, clause: &'static str, detail: &'static str) -> Closing {
+    Violation { reason_code: ReasonCode::ProtocolError, clause, detail, packet_type: Some(packet_type) }.into()
+}

@@ -1,0 +1,290 @@
+//! Handing a run to one subscriber: under its lock, into its output or its queue.
+
+use std::task::Waker;
+
+use bucketmq_packet::message::QueueEntry;
+use bucketmq_packet::{QoS, ReasonCode};
+use bucketmq_routing::{Group, Matched, Member, Strategy};
+use bucketmq_session::{Backlog, Delivered, Delivery, DropReason, QueueLimits};
+use bucketmq_storage::{Sequence, SessionNumber, Store};
+
+use crate::broker::Broker;
+use crate::buffers;
+use crate::client::{Client, ClientRef, Flow, State};
+use crate::config::Limits;
+use crate::metrics::Dropped;
+use crate::publish::Run;
+
+/// Tasks to wake when a batch is through, each once.
+#[derive(Default)]
+pub struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    /// Adds a task.
+    #[inline]
+    pub fn push(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker);
+    }
+
+    /// Wakes all.
+    pub fn wake_all(&mut self) {
+        for waker in self.0.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// One Session's queue in the store.
+pub struct StoreBacklog<'a> {
+    store: &'a dyn Store,
+    session: SessionNumber,
+}
+
+impl<'a> StoreBacklog<'a> {
+    /// The queue of `client`.
+    pub fn new(broker: &'a Broker, client: &Client) -> Self {
+        Self { store: &*broker.store, session: client.number }
+    }
+
+    /// The queue numbered `session`.
+    pub fn of(store: &'a dyn Store, session: SessionNumber) -> Self {
+        Self { store, session }
+    }
+}
+
+impl Backlog for StoreBacklog<'_> {
+    fn append(&mut self, sequence: u64, entry: QueueEntry) {
+        self.store.append(self.session, Sequence(sequence), entry);
+    }
+
+    fn page(&mut self, from: u64, max_entries: usize) -> Option<Vec<(u64, QueueEntry)>> {
+        self.store.try_page(self.session, Sequence(from), max_entries)
+    }
+
+    fn remove_through(&mut self, sequence: u64) {
+        self.store.remove_through(self.session, Sequence(sequence));
+    }
+}
+
+/// The queue bounds a Session has by `limits`.
+pub fn queue_limits(limits: &Limits) -> QueueLimits {
+    QueueLimits {
+        messages: u64::from(limits.session_queue_messages),
+        bytes: limits.session_queue_bytes.as_u64(),
+        overflow: limits.session_queue_overflow.into(),
+    }
+}
+
+impl From<DropReason> for Dropped {
+    fn from(reason: DropReason) -> Self {
+        match reason {
+            DropReason::QueueFull => Self::QueueFull,
+            DropReason::OutputFull => Self::OutputFull,
+            DropReason::TooLarge => Self::TooLarge,
+            DropReason::Expired => Self::Expired,
+            DropReason::NotConnected => Self::NotConnected,
+        }
+    }
+}
+
+impl Broker {
+    /// Delivers `run` to one subscriber.
+    pub(crate) fn deliver_run(&self, run: &Run<'_>, matched: &Matched<ClientRef>, limits: &Limits, wakes: &mut Wakes) {
+        let client = &matched.subscriber;
+        let mut state = client.lock();
+        if state.ended {
+            return;
+        }
+        let no_identifiers = matched.identifiers.as_slice().is_empty();
+        if run.all_plain && no_identifiers && state.session.takes_verbatim(run.version, run.largest) {
+            self.append_verbatim(run, &mut state);
+        } else {
+            self.deliver_items(run, client, &mut state, matched, limits);
+        }
+        self.settle(client, &mut state, limits, wakes);
+    }
+
+    /// The whole run is QoS 0 and looks the same to this subscriber: one copy.
+    #[inline]
+    fn append_verbatim(&self, run: &Run<'_>, state: &mut State) {
+        let count = run.items.len() as u64;
+        let Some(link) = state.session.link_mut() else { return };
+        if link.has_room() {
+            let bytes = run.verbatim();
+            link.output_mut(|| buffers::spare_for(bytes.len())).extend_from_slice(bytes);
+            self.metrics.message_delivered(QoS::AtMostOnce, count);
+            self.metrics.sent(bucketmq_packet::PacketType::Publish, count);
+        } else {
+            self.metrics.dropped(Dropped::OutputFull, count);
+        }
+    }
+
+    fn deliver_items(&self, run: &Run<'_>, client: &ClientRef, state: &mut State, matched: &Matched<ClientRef>, limits: &Limits) {
+        let queue = queue_limits(limits);
+        let mut tally = Tally::default();
+        for (place, item) in run.items.iter().enumerate() {
+            if item.duplicate {
+                continue;
+            }
+            let qos = item.qos.min(matched.qos);
+            if qos == QoS::AtMostOnce && state.session.link().is_none() && !(limits.queue_qos0 && !state.session.is_transient()) {
+                tally.drop(Dropped::NotConnected);
+                continue;
+            }
+            let outcome = state.session.deliver(
+                run.now,
+                &Delivery {
+                    topic: run.topic,
+                    payload: run.payload(item),
+                    forward: run.forward(item),
+                    expires_at: run.expires_at(item),
+                    qos,
+                    // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+                    retain: item.retain && matched.retain_as_published,
+                    identifiers: matched.identifiers.as_slice(),
+                    share: 0,
+                    message: &|| run.message(place),
+                },
+                &queue,
+                &mut StoreBacklog::new(self, client),
+                buffers::spare,
+            );
+            tally.add(qos, outcome);
+        }
+        tally.count(self, state);
+    }
+
+    /// Delivers each message of `run` to one member of a Shared Subscription [MQTT-4.8.2-4].
+    pub(crate) fn deliver_shared(&self, run: &Run<'_>, group: &Group<ClientRef>, from: Option<&ClientRef>, limits: &Limits, wakes: &mut Wakes) {
+        let queue = queue_limits(limits);
+        let publisher = from.map_or(0, |from| from.number.0);
+        for (place, item) in run.items.iter().enumerate() {
+            if item.duplicate {
+                continue;
+            }
+            let Some(member) = self.pick(group, limits, publisher) else {
+                self.queue_for_group(group, run, place, item.qos, limits);
+                continue;
+            };
+            let client = &member.subscriber;
+            let mut state = client.lock();
+            if state.ended {
+                continue;
+            }
+            let mut tally = Tally::default();
+            // [MQTT-4.8.2-3] The QoS granted to this member.
+            let qos = item.qos.min(member.options.qos);
+            let name = share_name(group);
+            let share = state.session.share_of(&name).map_or(0, |subscription| subscription.share);
+            let identifier = member.options.subscription_identifier;
+            let outcome = state.session.deliver(
+                run.now,
+                &Delivery {
+                    topic: run.topic,
+                    payload: run.payload(item),
+                    forward: run.forward(item),
+                    expires_at: run.expires_at(item),
+                    qos,
+                    retain: item.retain && member.options.retain_as_published,
+                    identifiers: identifier.as_slice(),
+                    share,
+                    message: &|| run.message(place),
+                },
+                &queue,
+                &mut StoreBacklog::new(self, client),
+                buffers::spare,
+            );
+            tally.add(qos, outcome);
+            tally.count(self, &mut state);
+            self.settle(client, &mut state, limits, wakes);
+        }
+    }
+
+    /// A connected member by the configured strategy.
+    pub(crate) fn pick<'a>(&self, group: &'a Group<ClientRef>, limits: &Limits, publisher: u64) -> Option<&'a Member<ClientRef>> {
+        let strategy: Strategy = limits.shared_strategy.into();
+        let counts_inflight = strategy == Strategy::LeastInflight;
+        group.pick(strategy, publisher, |client| {
+            if !client.connected.load(std::sync::atomic::Ordering::Relaxed) {
+                return None;
+            }
+            if counts_inflight {
+                let state = client.lock();
+                return Some(state.session.inflight() + u32::try_from(state.session.waiting()).unwrap_or(u32::MAX / 2));
+            }
+            // A member that does not read is passed over while another does.
+            Some(u32::from(client.flow() != Flow::Open))
+        })
+    }
+
+    /// After a delivery: is the subscriber full, and does its task know?
+    #[inline]
+    pub(crate) fn settle(&self, client: &Client, state: &mut State, limits: &Limits, wakes: &mut Wakes) {
+        let Some(link) = state.session.link() else { return };
+        if client.flow() == Flow::Open
+            && (!link.has_room() || state.session.waiting() * 2 > u64::from(limits.session_queue_messages))
+        {
+            client.set_flow(Flow::Full);
+        }
+        if link.pending() > 0 || state.closing.is_some() {
+            wakes.push(state.schedule());
+        }
+    }
+}
+
+/// The Shared Subscription as a filter, `$share/{name}/{filter}`.
+pub fn share_name(group: &Group<ClientRef>) -> String {
+    format!("$share/{}/{}", group.share(), group.filter())
+}
+
+#[derive(Default)]
+struct Tally {
+    delivered: [u64; 3],
+    sent: u64,
+    disconnect: bool,
+    dropped: Option<(Dropped, u64)>,
+    older: u64,
+}
+
+impl Tally {
+    fn drop(&mut self, why: Dropped) {
+        match &mut self.dropped {
+            Some((_, count)) => *count += 1,
+            none => *none = Some((why, 1)),
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, qos: QoS, outcome: Delivered) {
+        match outcome {
+            Delivered::Sent => {
+                self.delivered[qos as usize] += 1;
+                self.sent += 1;
+            }
+            Delivered::Queued => self.delivered[qos as usize] += 1,
+            Delivered::QueuedDropping(count) => {
+                self.delivered[qos as usize] += 1;
+                self.older += count;
+            }
+            Delivered::Dropped(reason) => self.drop(reason.into()),
+            Delivered::DroppedDisconnect => {
+                self.drop(Dropped::QueueFull);
+                self.disconnect = true;
+            }
+        }
+    }
+
+    fn count(self, broker: &Broker, state: &mut State) {
+        for (qos, count) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().zip(self.delivered) {
+            broker.metrics.message_delivered(qos, count);
+        }
+        broker.metrics.sent(bucketmq_packet::PacketType::Publish, self.sent);
+        broker.metrics.dropped(Dropped::QueueFull, self.older);
+        if let Some((why, count)) = self.dropped {
+            broker.metrics.dropped(why, count);
+        }
+        if self.disconnect && state.closing.is_none() {
+            state.closing = Some(ReasonCode::QuotaExceeded);
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! The road of a PUBLISH through the broker: gather a run, authorize, match, hold, keep, deliver, acknowledge. The page to read first.
+//!
+//! Packets that lie side by side in the read buffer and name the same topic form a *run*. A run is authorized and matched once, and each
+//! subscriber's lock is taken once for all of it. Nothing is copied but into the subscribers' output; a message becomes a shared value
+//! only when somebody has to keep it (a queue, a Session that may send it again, the retained messages).
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use bucketmq_packet::message::Message;
+use bucketmq_packet::{PacketType, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Violation, decode_publish, packet_length, topic};
+use bucketmq_routing::Matches;
+use bucketmq_session::{AliasError, AliasesIn, put_ack, put_ack_with_reason};
+
+use crate::broker::Broker;
+use crate::client::{ClientRef, Flow};
+use crate::config::Limits;
+use crate::connection::{Closing, Connection};
+use crate::deliver::Wakes;
+use crate::metrics::Dropped;
+use crate::retained;
+
+/// A publisher waits this long for a subscriber with a full output before QoS 0 messages are dropped for it.
+pub const HOLD_MS_MAX: u64 = 100;
+/// Matches with more subscribers than this are shared by all publishers instead of being remembered by each:
+/// 10,000 publishers to 10,000 subscribers would otherwise remember 100 million pairs.
+const OWN_MATCHES_MAX: usize = 64;
+/// Packets in one run: bounds the time a subscriber's lock is held.
+const RUN_ITEMS_MAX: usize = 8192;
+
+/// One PUBLISH of a run, as offsets into the run's bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    start: u32,
+    end: u32,
+    payload: u32,
+    forward: (u32, u32),
+    /// Place plus 1 in the run's own property bytes, when they are not contiguous in the packet.
+    owned_forward: u32,
+    /// Wall-clock milliseconds; 0: never.
+    expires_at: u64,
+    id: u16,
+    /// QoS it was published with.
+    pub qos: QoS,
+    /// RETAIN it was published with.
+    pub retain: bool,
+    /// The packet may go to a QoS 0 subscriber as it is.
+    plain: bool,
+    /// A QoS 2 duplicate: acknowledged, not handed on [MQTT-4.3.3-10].
+    pub duplicate: bool,
+}
+
+/// A run of messages on one topic, ready to be delivered.
+pub struct Run<'a> {
+    /// Topic Name of all of them.
+    pub topic: &'a str,
+    /// Version the packets are encoded in.
+    pub version: ProtocolVersion,
+    bytes: &'a [u8],
+    /// The messages.
+    pub items: &'a [Item],
+    owned_forward: &'a [Vec<u8>],
+    kept: &'a RefCell<Vec<Option<Arc<Message>>>>,
+    /// All items are plain QoS 0, so that the bytes can be appended as they are.
+    pub all_plain: bool,
+    /// Longest packet, bytes.
+    pub largest: usize,
+    /// Wall clock, milliseconds.
+    pub now: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Bytes of all packets, one behind the other.
+    #[inline]
+    pub fn verbatim(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Application Message of `item`.
+    #[inline]
+    pub fn payload(&self, item: &Item) -> &'a [u8] {
+        &self.bytes[item.payload as usize..item.end as usize]
+    }
+
+    /// Properties of `item` that go on unaltered.
+    #[inline]
+    pub fn forward(&self, item: &Item) -> &'a [u8] {
+        match item.owned_forward {
+            0 => &self.bytes[item.forward.0 as usize..item.forward.1 as usize],
+            place => &self.owned_forward[place as usize - 1],
+        }
+    }
+
+    /// When `item` expires.
+    #[inline]
+    pub fn expires_at(&self, item: &Item) -> Option<u64> {
+        (item.expires_at != 0).then_some(item.expires_at)
+    }
+
+    /// The message of the item at `place` as a shared value, made once.
+    pub fn message(&self, place: usize) -> Arc<Message> {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() < self.items.len() {
+            kept.resize(self.items.len(), None);
+        }
+        kept[place]
+            .get_or_insert_with(|| {
+                let item = &self.items[place];
+                Arc::new(Message::new(
+                    self.topic,
+                    self.payload(item),
+                    self.forward(item),
+                    item.qos,
+                    item.retain,
+                    self.expires_at(item),
+                ))
+            })
+            .clone()
+    }
+}
+
+/// Memory reused from run to run by one thread.
+#[derive(Default)]
+pub struct Scratch {
+    topic: String,
+    items: Vec<Item>,
+    owned_forward: Vec<Vec<u8>>,
+    kept: RefCell<Vec<Option<Arc<Message>>>>,
+    /// Subscribers' tasks to wake when the batch is through.
+    pub wakes: Wakes,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
+}
+
+impl Scratch {
+    /// This thread's scratch memory.
+    pub fn take() -> Box<Self> {
+        SCRATCH.with_borrow_mut(Option::take).unwrap_or_default()
+    }
+
+    /// Gives it back, waking whom the batch concerned.
+    pub fn finish(mut self: Box<Self>) {
+        self.wakes.wake_all();
+        self.clear_run();
+        SCRATCH.with_borrow_mut(|place| *place = Some(self));
+    }
+
+    /// Messages in the run just handled.
+    pub fn run_length(&self) -> u64 {
+        self.items.len() as u64
+    }
+
+    fn clear_run(&mut self) {
+        self.items.clear();
+        self.owned_forward.clear();
+        let kept = self.kept.get_mut();
+        kept.clear();
+        // One huge run must not keep its memory for ever.
+        if kept.capacity() > RUN_ITEMS_MAX {
+            *kept = Vec::new();
+        }
+    }
+}
+
+/// What a connection remembers of its last topic.
+#[derive(Debug)]
+pub struct MatchCache {
+    topic: String,
+    access_generation: u64,
+    routing_generation: u64,
+    allowed: bool,
+    matches: Arc<Matches<ClientRef>>,
+}
+
+/// How far a run got.
+pub enum Progress {
+    /// The first packet is not complete.
+    Incomplete,
+    /// This many bytes are done with.
+    Used(usize),
+    /// A subscriber is full: nothing was done; try again when the hold is over.
+    Held,
+}
+
+fn violation(reason_code: ReasonCode, clause: &'static str, detail: &'static str) -> Violation {
+    Violation { reason_code, clause, detail, packet_type: Some(PacketType::Publish) }
+}
+
+impl Connection {
+    /// Handles the run of PUBLISH packets at the front of `input`.
+    pub(crate) fn publish_run(&mut self, input: &[u8], limits: &Limits, scratch: &mut Scratch) -> Result<Progress, Closing> {
+        scratch.clear_run();
+        let now = self.broker.wall_ms();
+        let mut used = 0;
+        let mut all_plain = true;
+        let mut largest = 0;
+        let mut counts = [0u64; 3];
+        while used < input.len() && input[used] >> 4 == PacketType::Publish as u8 && scratch.items.len() < RUN_ITEMS_MAX {
+            let step = self.gather(input, used, now, limits, scratch);
+            let item = match step {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                // What came before is handled first; the next run begins with the offender.
+                Err(_) if !scratch.items.is_empty() => break,
+                Err(closing) => return Err(closing),
+            };
+            used = item.end as usize;
+            largest = largest.max((item.end - item.start) as usize);
+            all_plain &= item.plain;
+            counts[item.qos as usize] += 1;
+            scratch.items.push(item);
+        }
+        if scratch.items.is_empty() {
+            return Ok(Progress::Incomplete);
+        }
+
+        let broker = self.broker.clone();
+        let cache = self.look_up(&broker, &scratch.topic, limits);
+        if cache.allowed && self.hold_for_full(&cache.matches) {
+            self.cache = Some(cache);
+            return Ok(Progress::Held);
+        }
+        for (qos, count) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().zip(counts) {
+            broker.metrics.message_received(qos, count);
+        }
+        broker.metrics.received(PacketType::Publish, scratch.items.len() as u64);
+        if counts[2] > 0 || counts[1] > 0 {
+            self.account_inbound(scratch, counts[1])?;
+        }
+        let mut reason_code = ReasonCode::Success;
+        if cache.allowed {
+            let Scratch { topic, items, owned_forward, kept, wakes } = scratch;
+            let run = Run {
+                topic,
+                version: self.version,
+                bytes: &input[..used],
+                items,
+                owned_forward,
+                kept,
+                all_plain,
+                largest,
+                now,
+            };
+            let delivered = route(&broker, &run, &cache.matches, Some(&self.client), limits, wakes);
+            if !delivered {
+                reason_code = ReasonCode::NoMatchingSubscribers;
+            }
+        } else {
+            broker.metrics.dropped(Dropped::NotAuthorized, scratch.items.len() as u64);
+            reason_code = self.denied(scratch.items.iter().any(|item| item.qos == QoS::AtMostOnce))?;
+        }
+        if counts[1] + counts[2] > 0 {
+            self.acknowledge(&scratch.items, reason_code, counts);
+        }
+        if cache.matches.plain.len() <= OWN_MATCHES_MAX {
+            self.cache = Some(cache);
+        }
+        Ok(Progress::Used(used))
+    }
+
+    /// Decodes one packet at `start` if it is whole and belongs to the run.
+    #[inline]
+    fn gather(&mut self, input: &[u8], start: usize, now: u64, limits: &Limits, scratch: &mut Scratch) -> Result<Option<Item>, Closing> {
+        let rest = &input[start..];
+        let Some(length) = packet_length(rest)? else { return Ok(None) };
+        if length > self.max_packet_size as usize {
+            return Err(violation(ReasonCode::PacketTooLarge, "MQTT-3.2.2-15", "larger than the Maximum Packet Size in CONNACK").into());
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let publish = decode_publish(&rest[..length], self.version, Sender::Client)?;
+        if !self.join(&publish, limits, scratch)? {
+            return Ok(None);
+        }
+        let base = input.as_ptr() as usize;
+        let offset = |slice: &[u8]| (slice.as_ptr() as usize - base) as u32;
+        let end = (start + length) as u32;
+        let mut expiry = publish.properties.message_expiry_interval;
+        let cap = limits.message_expiry_max.as_secs();
+        if cap > 0 {
+            expiry = Some(expiry.unwrap_or(u32::MAX).min(u32::try_from(cap).unwrap_or(u32::MAX)));
+        }
+        let mut item = Item {
+            start: start as u32,
+            end,
+            payload: end - publish.payload.len() as u32,
+            forward: (0, 0),
+            owned_forward: 0,
+            expires_at: expiry.map_or(0, |seconds| now + u64::from(seconds) * 1000),
+            id: publish.packet_id.map_or(0, |id| id.get()),
+            qos: publish.qos,
+            retain: publish.retain,
+            plain: publish.qos == QoS::AtMostOnce && !publish.retain && expiry.is_none() && publish.properties.topic_alias.is_none(),
+            duplicate: false,
+        };
+        match publish.properties.forward {
+            std::borrow::Cow::Borrowed([]) => {}
+            std::borrow::Cow::Borrowed(slice) => item.forward = (offset(slice), offset(slice) + slice.len() as u32),
+            std::borrow::Cow::Owned(bytes) => {
+                scratch.owned_forward.push(bytes);
+                item.owned_forward = scratch.owned_forward.len() as u32;
+            }
+        }
+        Ok(Some(item))
+    }
+
+    /// Checks what a PUBLISH may be here and whether it names the run's topic. The first packet names it.
+    #[inline]
+    fn join(&mut self, publish: &Publish<'_>, limits: &Limits, scratch: &mut Scratch) -> Result<bool, Closing> {
+        if publish.qos as u8 > self.max_qos {
+            return Err(violation(ReasonCode::QoSNotSupported, "MQTT-3.2.2-11", "QoS above the Maximum QoS in CONNACK").into());
+        }
+        if publish.retain && !limits.retained_enabled {
+            return Err(violation(ReasonCode::RetainNotSupported, "MQTT-3.2.2-14", "RETAIN is not available on this Server").into());
+        }
+        let Some(alias) = publish.properties.topic_alias else {
+            return Ok(name_run(scratch, publish.topic));
+        };
+        let maximum = limits.topic_alias_maximum;
+        let aliases = self.aliases_in.get_or_insert_with(|| Box::new(AliasesIn::default()));
+        let refused = |error| match error {
+            AliasError::OutOfRange => violation(ReasonCode::TopicAliasInvalid, "MQTT-3.3.2-9", "Topic Alias above the maximum in CONNACK"),
+            AliasError::Unknown => violation(ReasonCode::ProtocolError, "MQTT-3.3.2-8", "Topic Alias without a mapping"),
+        };
+        if publish.topic.is_empty() {
+            let topic = aliases.get(alias, maximum).map_err(refused)?;
+            return Ok(name_run(scratch, topic));
+        }
+        aliases.set(alias, publish.topic, maximum).map_err(refused)?;
+        Ok(name_run(scratch, publish.topic))
+    }
+
+    /// What `topic` matches and whether it may be published to; remembered from the last run when nothing has changed.
+    fn look_up(&mut self, broker: &Broker, topic: &str, limits: &Limits) -> Box<MatchCache> {
+        let access_generation = broker.access.generation();
+        let routing_generation = broker.routing_generation.load(Ordering::Acquire);
+        let mut cache = self.cache.take();
+        if let Some(known) = &mut cache
+            && known.access_generation == access_generation
+            && known.topic == topic
+        {
+            if known.routing_generation != routing_generation && known.allowed {
+                known.matches = broker.matches(topic, OWN_MATCHES_MAX);
+                known.routing_generation = routing_generation;
+            }
+            return cache.expect("just looked at");
+        }
+        let allowed = topic::levels(topic) <= limits.max_topic_levels as usize && self.principal.may_publish(topic);
+        let matches = if allowed { broker.matches(topic, OWN_MATCHES_MAX) } else { Arc::default() };
+        let mut cache = cache.unwrap_or_else(|| {
+            Box::new(MatchCache {
+                topic: String::new(),
+                access_generation,
+                routing_generation,
+                allowed,
+                matches: Arc::default(),
+            })
+        });
+        cache.topic.clear();
+        cache.topic.push_str(topic);
+        cache.access_generation = access_generation;
+        cache.routing_generation = routing_generation;
+        cache.allowed = allowed;
+        cache.matches = matches;
+        cache
+    }
+
+    /// True when the run has to wait for a subscriber. A hold that has lasted its time lets the run pass and the subscriber lag.
+    fn hold_for_full(&mut self, matches: &Matches<ClientRef>) -> bool {
+        for matched in &matches.plain {
+            if matched.subscriber.flow() == Flow::Full && matched.subscriber != self.client {
+                if self.hold_is_over() {
+                    matched.subscriber.set_flow(Flow::Lagging);
+                    continue;
+                }
+                self.hold(matched.subscriber.clone());
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Receive Maximum and QoS 2 duplicates.
+    fn account_inbound(&mut self, scratch: &mut Scratch, qos1: u64) -> Result<(), Closing> {
+        let mut unacknowledged = self.unacknowledged + qos1 as usize;
+        if scratch.items.iter().any(|item| item.qos == QoS::ExactlyOnce) {
+            let mut state = self.client.lock();
+            if state.epoch != self.epoch {
+                return Err(Closing::TakenOver);
+            }
+            for item in scratch.items.iter_mut().filter(|item| item.qos == QoS::ExactlyOnce) {
+                let id = bucketmq_packet::PacketIdentifier::new(item.id).expect("decoding refuses 0");
+                // [MQTT-4.3.3-10] The same identifier again before PUBREL: acknowledged once more, not handed on.
+                item.duplicate = !state.session.incoming.begin(id);
+            }
+            unacknowledged += state.session.incoming.len();
+        } else if self.version == ProtocolVersion::V5 && unacknowledged > usize::from(self.receive_maximum) {
+            unacknowledged += self.client.lock().session.incoming.len();
+        }
+        // [MQTT-3.3.4-7] [MQTT-3.3.4-8] A Client that keeps to the rule never has more than Receive Maximum in one unacknowledged batch.
+        if self.version == ProtocolVersion::V5 && unacknowledged > usize::from(self.receive_maximum) {
+            return Err(violation(ReasonCode::ReceiveMaximumExceeded, "MQTT-3.3.4-7", "more QoS 1 and 2 in flight than the Receive Maximum in CONNACK").into());
+        }
+        self.unacknowledged += qos1 as usize;
+        Ok(())
+    }
+
+    /// What a publisher without the right gets to hear.
+    fn denied(&mut self, has_qos0: bool) -> Result<ReasonCode, Closing> {
+        use bucketmq_access::OnDeny;
+        match self.broker.access.on_deny() {
+            OnDeny::Disconnect => Err(violation(ReasonCode::NotAuthorized, "MQTT-5.4.2-1", "publishing to this topic is not allowed").into()),
+            OnDeny::Drop => Ok(ReasonCode::Success),
+            OnDeny::Reject => {
+                let _ = has_qos0;
+                Ok(ReasonCode::NotAuthorized)
+            }
+        }
+    }
+
+    /// PUBACK [MQTT-4.3.2-4] and PUBREC [MQTT-4.3.3-8] for the run, written with the batch.
+    fn acknowledge(&mut self, items: &[Item], reason_code: ReasonCode, counts: [u64; 3]) {
+        let version = self.version;
+        if reason_code.is_error() && counts[2] > 0 {
+            // [MQTT-4.3.3-9] After a PUBREC with an error the identifier is free.
+            let mut state = self.client.lock();
+            for id in items.iter().filter(|item| item.qos == QoS::ExactlyOnce).filter_map(|item| bucketmq_packet::PacketIdentifier::new(item.id)) {
+                state.session.incoming.finish(id);
+            }
+        }
+        let out = self.writing_mut();
+        for item in items {
+            let kind = match item.qos {
+                QoS::AtMostOnce => continue,
+                QoS::AtLeastOnce => PacketType::PubAck,
+                QoS::ExactlyOnce => PacketType::PubRec,
+            };
+            let Some(id) = bucketmq_packet::PacketIdentifier::new(item.id) else { continue };
+            if reason_code == ReasonCode::Success || version != ProtocolVersion::V5 {
+                put_ack(kind, id, out);
+            } else {
+                let reason = if item.duplicate && !reason_code.is_error() { ReasonCode::Success } else { reason_code };
+                put_ack_with_reason(kind, id, reason, version, out);
+            }
+        }
+        self.broker.metrics.sent(PacketType::PubAck, counts[1]);
+        self.broker.metrics.sent(PacketType::PubRec, counts[2]);
+    }
+}
+
+#[inline]
+fn name_run(scratch: &mut Scratch, topic: &str) -> bool {
+    if scratch.items.is_empty() {
+        scratch.topic.clear();
+        scratch.topic.push_str(topic);
+        return true;
+    }
+    scratch.topic == topic
+}
+
+/// Keeps what is retained and hands the run to all that match. False: nobody matched.
+fn route(broker: &Broker, run: &Run<'_>, matches: &Matches<ClientRef>, from: Option<&ClientRef>, limits: &Limits, wakes: &mut Wakes) -> bool {
+    // A retained write is applied before its message is handed on, so that a Subscription made in between sees one or the other.
+    for (place, item) in run.items.iter().enumerate().filter(|(_, item)| item.retain && !item.duplicate) {
+        retained::keep(broker, run, place, item, limits);
+    }
+    if broker.sheds_qos0() && run.items.iter().all(|item| item.qos == QoS::AtMostOnce) {
+        broker.metrics.dropped(Dropped::Memory, run.items.len() as u64);
+        return true;
+    }
+    if matches.plain.is_empty() && matches.shared.is_empty() {
+        broker.metrics.dropped(Dropped::NoSubscribers, run.items.len() as u64);
+        return false;
+    }
+    for matched in &matches.plain {
+        // [MQTT-3.8.3-3] No Local.
+        if matched.no_local && from.is_some_and(|from| *from == matched.subscriber) {
+            continue;
+        }
+        broker.deliver_run(run, matched, limits, wakes);
+    }
+    for group in &matches.shared {
+        broker.deliver_shared(run, group, from, limits, wakes);
+    }
+    true
+}
+
+impl Broker {
+    /// Publishes a message of the broker's own: a Will, a `$SYS` topic, a Shared Subscription's orphan.
+    pub fn publish_own(&self, publish: &Publish<'_>, from: Option<&ClientRef>) {
+        let mut bytes = Vec::new();
+        publish.encode(ProtocolVersion::V5, &mut bytes);
+        let Ok(decoded) = decode_publish(&bytes, ProtocolVersion::V5, Sender::Client) else { return };
+        let limits = self.limits.load();
+        let now = self.wall_ms();
+        let end = bytes.len() as u32;
+        let item = Item {
+            start: 0,
+            end,
+            payload: end - decoded.payload.len() as u32,
+            forward: (0, 0),
+            owned_forward: 1,
+            expires_at: decoded.properties.message_expiry_interval.map_or(0, |seconds| now + u64::from(seconds) * 1000),
+            id: 0,
+            qos: publish.qos,
+            retain: publish.retain,
+            plain: false,
+            duplicate: false,
+        };
+        let kept = RefCell::new(Vec::new());
+        let forward = [decoded.properties.forward.into_owned()];
+        let run = Run {
+            topic: publish.topic,
+            version: ProtocolVersion::V5,
+            bytes: &bytes,
+            items: std::slice::from_ref(&item),
+            owned_forward: &forward,
+            kept: &kept,
+            all_plain: false,
+            largest: bytes.len(),
+            now,
+        };
+        let matches = self.matches(publish.topic, OWN_MATCHES_MAX);
+        let mut wakes = Wakes::default();
+        route(self, &run, &matches, from, &limits, &mut wakes);
+        wakes.wake_all();
+    }
+}
+
+/// Wakes everybody in `wakers`.
+pub fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}

@@ -1,0 +1,240 @@
+//! Shared Subscriptions beyond a single delivery: the queue of a group none of whose members is connected, and messages whose member left.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bucketmq_packet::message::{Message, QueueEntry};
+use bucketmq_packet::QoS;
+use bucketmq_routing::Group;
+use bucketmq_session::{Backlog, Delivery, Orphan, Overflow};
+use bucketmq_storage::{SessionNumber, Store};
+use parking_lot::Mutex;
+
+use crate::broker::Broker;
+use crate::buffers;
+use crate::client::{ClientRef, State};
+use crate::config::Limits;
+use crate::deliver::{StoreBacklog, Wakes, queue_limits, share_name};
+use crate::metrics::Dropped;
+use crate::publish::Run;
+
+/// Entries handed out at a time.
+const PAGE_ENTRIES: usize = 256;
+
+#[derive(Debug, Default)]
+struct GroupQueue {
+    /// Where the queue lives in the store, once there is one.
+    number: Option<SessionNumber>,
+    next: u64,
+    first: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+/// A Shared Subscription's members and what waits for them. Bounded like a Session's queue.
+#[derive(Debug, Default)]
+struct GroupState {
+    members: usize,
+    queue: GroupQueue,
+}
+
+/// All Shared Subscriptions by filter, `$share/{name}/` included.
+#[derive(Debug, Default)]
+pub struct Groups(Mutex<HashMap<String, GroupState>>);
+
+impl Groups {
+    /// A Session has subscribed.
+    pub fn join(&self, filter: &str) {
+        self.0.lock().entry(filter.into()).or_default().members += 1;
+    }
+
+    /// A Session has unsubscribed or ended; with the last one the queue goes.
+    pub fn leave(&self, filter: &str, store: &dyn Store) {
+        let mut groups = self.0.lock();
+        let Some(group) = groups.get_mut(filter) else { return };
+        group.members = group.members.saturating_sub(1);
+        if group.members == 0
+            && let Some(GroupState { queue: GroupQueue { number: Some(number), .. }, .. }) = groups.remove(filter)
+        {
+            store.remove_session(number);
+        }
+    }
+
+    /// True when one of the Session's Shared Subscriptions has more members than this one, so that its messages may have a better place.
+    pub fn has_others(&self, state: &State) -> bool {
+        if state.session.subscriptions().values().all(|subscription| subscription.share == 0) {
+            return false;
+        }
+        let groups = self.0.lock();
+        state.session.subscriptions().keys().any(|filter| groups.get(&**filter).is_some_and(|group| group.members > 1))
+    }
+
+    /// Messages and bytes waiting in all groups.
+    pub fn waiting(&self) -> (u64, u64) {
+        self.0.lock().values().fold((0, 0), |(entries, bytes), group| (entries + group.queue.entries, bytes + group.queue.bytes))
+    }
+}
+
+impl Broker {
+    /// No member is connected: the message waits in the group's queue.
+    pub(crate) fn queue_for_group(&self, group: &Group<ClientRef>, run: &Run<'_>, place: usize, qos: QoS, limits: &Limits) {
+        let granted = group.members().iter().map(|member| member.options.qos).max().unwrap_or(QoS::AtMostOnce);
+        if qos.min(granted) == QoS::AtMostOnce && !limits.queue_qos0 {
+            self.metrics.dropped(Dropped::NotConnected, 1);
+            return;
+        }
+        self.enqueue_for_group(group, run.message(place), limits);
+        // A member may have connected between the choice and the queue.
+        if self.pick(group, limits, 0).is_some() {
+            self.drain_group(&share_name(group), limits);
+        }
+    }
+
+    fn enqueue_for_group(&self, group: &Group<ClientRef>, message: Arc<Message>, limits: &Limits) {
+        let bounds = queue_limits(limits);
+        let bytes = message.len() as u64;
+        let mut groups = self.groups.0.lock();
+        let Some(state) = groups.get_mut(&share_name(group)) else { return };
+        let queue = &mut state.queue;
+        let number = *queue.number.get_or_insert_with(|| self.next_number());
+        let mut backlog = StoreBacklog::of(&*self.store, number);
+        while queue.entries + 1 > bounds.messages || queue.bytes + bytes > bounds.bytes {
+            let oldest = (bounds.overflow == Overflow::DropOldest).then(|| backlog.page(queue.first, 1)).flatten().and_then(|mut page| page.pop());
+            self.metrics.dropped(Dropped::QueueFull, 1);
+            let Some((sequence, entry)) = oldest else { return };
+            backlog.remove_through(sequence);
+            queue.first = sequence + 1;
+            queue.entries -= 1;
+            queue.bytes = queue.bytes.saturating_sub(entry.message.len() as u64);
+        }
+        let entry = QueueEntry { qos: message.qos(), retain: message.retain(), message, identifiers: Box::default(), share: 0 };
+        backlog.append(queue.next, entry);
+        queue.next += 1;
+        queue.entries += 1;
+        queue.bytes += bytes;
+    }
+
+    /// A member is there (again): its groups' queues are handed out.
+    pub fn drain_groups_for(&self, client: &ClientRef) {
+        let filters: Vec<Arc<str>> = {
+            let state = client.lock();
+            state.session.subscriptions().iter().filter(|(_, subscription)| subscription.share > 0).map(|(filter, _)| filter.clone()).collect()
+        };
+        if filters.is_empty() {
+            return;
+        }
+        let limits = self.limits.load();
+        for filter in filters {
+            self.drain_group(&filter, &limits);
+        }
+    }
+
+    fn drain_group(&self, filter: &str, limits: &Limits) {
+        loop {
+            let page = {
+                let mut groups = self.groups.0.lock();
+                let Some(GroupState { queue: queue @ GroupQueue { number: Some(_), entries: 1.., .. }, .. }) = groups.get_mut(filter) else { return };
+                let Some(number) = queue.number else { return };
+                let mut backlog = StoreBacklog::of(&*self.store, number);
+                let Some(page) = backlog.page(queue.first, PAGE_ENTRIES) else { return };
+                let Some((last, _)) = page.last() else {
+                    queue.entries = 0;
+                    queue.bytes = 0;
+                    return;
+                };
+                backlog.remove_through(*last);
+                queue.first = last + 1;
+                queue.entries = queue.entries.saturating_sub(page.len() as u64);
+                queue.bytes = queue.bytes.saturating_sub(page.iter().map(|(_, entry)| entry.message.len() as u64).sum());
+                page
+            };
+            let mut wakes = Wakes::default();
+            for (_, entry) in page {
+                self.hand_to_group(filter, &entry.message, limits, &mut wakes);
+            }
+            wakes.wake_all();
+        }
+    }
+
+    /// A message whose member left goes to another, or waits in the group's queue.
+    pub fn rehome(&self, orphan: Orphan) {
+        let limits = self.limits.load();
+        let mut wakes = Wakes::default();
+        self.hand_to_group(&orphan.filter, &orphan.message, &limits, &mut wakes);
+        wakes.wake_all();
+    }
+
+    fn hand_to_group(&self, filter: &str, message: &Arc<Message>, limits: &Limits, wakes: &mut Wakes) {
+        let matches = self.matches(message.topic(), usize::MAX);
+        let Some(group) = matches.shared.iter().find(|group| share_name(group) == filter) else {
+            self.metrics.dropped(Dropped::NoSubscribers, 1);
+            return;
+        };
+        let Some(member) = self.pick(group, limits, 0) else {
+            self.enqueue_for_group(group, message.clone(), limits);
+            return;
+        };
+        let client = &member.subscriber;
+        let qos = message.qos().min(member.options.qos);
+        let retain = message.retain() && member.options.retain_as_published;
+        let mut state = client.lock();
+        if state.ended {
+            return;
+        }
+        let share = state.session.share_of(filter).map_or(0, |subscription| subscription.share);
+        let identifier = member.options.subscription_identifier;
+        self.deliver_kept(client, &mut state, message, Manner { qos, retain, identifiers: identifier.as_slice(), share }, limits);
+        self.settle(client, &mut state, limits, wakes);
+    }
+
+    /// Delivers a message that is already a shared value. True: accepted.
+    pub(crate) fn deliver_kept(&self, client: &ClientRef, state: &mut State, message: &Arc<Message>, manner: Manner<'_>, limits: &Limits) -> bool {
+        use bucketmq_session::Delivered;
+        let outcome = state.session.deliver(
+            self.wall_ms(),
+            &Delivery {
+                topic: message.topic(),
+                payload: message.payload(),
+                forward: message.properties(),
+                expires_at: message.expires_at(),
+                qos: manner.qos,
+                retain: manner.retain,
+                identifiers: manner.identifiers,
+                share: manner.share,
+                message: &|| message.clone(),
+            },
+            &queue_limits(limits),
+            &mut StoreBacklog::new(self, client),
+            buffers::spare,
+        );
+        match outcome {
+            Delivered::Sent => {
+                self.metrics.sent(bucketmq_packet::PacketType::Publish, 1);
+                self.metrics.message_delivered(manner.qos, 1);
+                true
+            }
+            Delivered::Queued | Delivered::QueuedDropping(_) => {
+                self.metrics.message_delivered(manner.qos, 1);
+                true
+            }
+            Delivered::Dropped(reason) => {
+                self.metrics.dropped(reason.into(), 1);
+                false
+            }
+            Delivered::DroppedDisconnect => {
+                self.metrics.dropped(Dropped::QueueFull, 1);
+                state.closing.get_or_insert(bucketmq_packet::ReasonCode::QuotaExceeded);
+                false
+            }
+        }
+    }
+}
+
+/// How a kept message is delivered to one Session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) identifiers: &'a [u32],
+    pub(crate) share: u32,
+}

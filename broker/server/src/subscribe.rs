@@ -1,0 +1,159 @@
+//! SUBSCRIBE and UNSUBSCRIBE: what is granted, what is routed, and which retained messages follow.
+
+use bucketmq_packet::{
+    Packet, PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe,
+    Violation, topic,
+};
+use bucketmq_routing::Options;
+
+use crate::config::Limits;
+use crate::connection::{Closing, Connection};
+use crate::publish::Scratch;
+use crate::retained::RetainedWalk;
+
+impl Connection {
+    /// Grants what may be granted; SUBACK goes out when every filter is live [MQTT-3.8.4-1] [MQTT-3.8.4-5].
+    pub(crate) fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>, limits: &Limits, scratch: &mut Scratch) -> Result<(), Closing> {
+        if subscribe.subscription_identifier.is_some() && !limits.subscription_identifiers {
+            return Err(Closing::Violation(Violation {
+                reason_code: ReasonCode::SubscriptionIdentifiersNotSupported,
+                clause: "MQTT-3.2.2-17",
+                detail: "Subscription Identifiers are not available on this Server",
+                packet_type: Some(PacketType::Subscribe),
+            }));
+        }
+        let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
+        let mut joined_group = false;
+        for (filter, options) in &subscribe.filters {
+            let outcome = self.subscribe_one(filter, *options, subscribe.subscription_identifier, limits);
+            joined_group |= !outcome.is_error() && filter.starts_with("$share/");
+            reason_codes.push(outcome);
+        }
+        let suback = SubAck { packet_id: subscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
+        self.write_packet(&Packet::SubAck(suback), PacketType::SubAck);
+        if joined_group {
+            // SUBACK first: what waited in the group's queue goes to the Session's output behind it.
+            let broker = self.broker.clone();
+            broker.drain_groups_for(&self.client);
+        }
+        let mut state = self.client.lock();
+        if !state.walks.is_empty() {
+            // This task's own flush sends them.
+            scratch.wakes.push(state.schedule());
+        }
+        Ok(())
+    }
+
+    fn subscribe_one(&mut self, filter: &str, options: SubscriptionOptions, identifier: Option<u32>, limits: &Limits) -> ReasonCode {
+        let v5 = self.version == ProtocolVersion::V5;
+        let Ok(parsed) = topic::check_filter(filter) else { return ReasonCode::TopicFilterInvalid };
+        if topic::levels(parsed.filter) > limits.max_topic_levels as usize {
+            return ReasonCode::TopicFilterInvalid;
+        }
+        if parsed.share_name.is_some() && !limits.shared_subscriptions {
+            return ReasonCode::SharedSubscriptionsNotSupported;
+        }
+        if !limits.wildcard_subscriptions && topic::has_wildcard(parsed.filter) {
+            return ReasonCode::WildcardSubscriptionsNotSupported;
+        }
+        if !self.principal.may_subscribe(parsed.filter) {
+            return ReasonCode::NotAuthorized;
+        }
+        let broker = self.broker.clone();
+        let granted = SubscriptionOptions { qos: options.qos.min(QoS::try_from(self.max_qos).unwrap_or(QoS::ExactlyOnce)), ..options };
+        let mut state = self.client.lock();
+        if state.epoch != self.epoch {
+            return ReasonCode::UnspecifiedError;
+        }
+        let count = state.session.subscriptions().len();
+        if count >= limits.max_subscriptions as usize && !state.session.subscriptions().contains_key(filter) {
+            return ReasonCode::QuotaExceeded;
+        }
+        let shared = parsed.share_name.is_some();
+        // [MQTT-3.8.4-3] The same filter again replaces the Subscription and loses nothing.
+        let (subscription, replaced) = state.session.subscribe(filter, shared, granted, identifier);
+        drop(state);
+        let routed = Options {
+            qos: granted.qos,
+            no_local: granted.no_local,
+            // Before 5.0 RETAIN is 0 on what an established Subscription gets [3.1.1 MQTT-3.3.1-9].
+            retain_as_published: granted.retain_as_published && v5,
+            subscription_identifier: identifier,
+        };
+        let _ = subscription;
+        broker.route(|routes| match parsed.share_name {
+            Some(share) => routes.subscribe_shared(share, parsed.filter, self.client.clone(), routed),
+            None => routes.subscribe(parsed.filter, self.client.clone(), routed),
+        });
+        if shared {
+            if replaced.is_none() {
+                broker.groups.join(filter);
+            }
+        } else {
+            // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]; for Shared Subscriptions none are sent (4.8.2).
+            let wanted = match granted.retain_handling {
+                RetainHandling::SendAtSubscribe => true,
+                RetainHandling::SendIfNew => replaced.is_none(),
+                RetainHandling::DoNotSend => false,
+            };
+            if wanted && !broker.retained.is_empty() {
+                self.client.lock().walks.push(RetainedWalk::new(parsed.filter, granted.qos, identifier));
+            }
+        }
+        match granted.qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        }
+    }
+
+    /// Forgets Subscriptions; what is in flight is finished [MQTT-3.10.4-2] [MQTT-3.10.4-3].
+    pub(crate) fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
+        let reason_codes = unsubscribe.filters.iter().map(|filter| self.unsubscribe_one(filter)).collect();
+        let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
+        self.write_packet(&Packet::UnsubAck(unsuback), PacketType::UnsubAck);
+    }
+
+    fn unsubscribe_one(&self, filter: &str) -> ReasonCode {
+        let Ok(parsed) = topic::check_filter(filter) else { return ReasonCode::TopicFilterInvalid };
+        let broker = &self.broker;
+        // [MQTT-3.10.4-1] Compared character by character.
+        let orphans = {
+            let mut state = self.client.lock();
+            if state.epoch != self.epoch {
+                return ReasonCode::UnspecifiedError;
+            }
+            if state.session.unsubscribe(filter).is_none() {
+                return ReasonCode::NoSubscriptionExisted;
+            }
+            state.walks.retain(|walk| walk.filter() != filter);
+            if parsed.share_name.is_some() { state.session.take_orphans(Some(filter)) } else { Vec::new() }
+        };
+        broker.route(|routes| match parsed.share_name {
+            Some(share) => routes.unsubscribe_shared(share, parsed.filter, &self.client),
+            None => routes.unsubscribe(parsed.filter, &self.client),
+        });
+        for orphan in orphans {
+            broker.rehome(orphan);
+        }
+        if parsed.share_name.is_some() {
+            broker.groups.leave(filter, &*broker.store);
+        }
+        ReasonCode::Success
+    }
+
+    /// After a reload: Subscriptions the principal may no longer have stop working.
+    pub(crate) fn drop_forbidden_subscriptions(&mut self) {
+        let filters: Vec<_> = self.client.lock().session.subscriptions().keys().cloned().collect();
+        for filter in filters {
+            let allowed = topic::check_filter(&filter).is_ok_and(|parsed| self.principal.may_subscribe(parsed.filter));
+            if !allowed {
+                self.unsubscribe_one(&filter);
+            }
+        }
+        let mut state = self.client.lock();
+        if state.session.will.as_ref().is_some_and(|will| !self.principal.may_publish(&will.topic)) {
+            state.session.will = None;
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The sending side at QoS 1 and 2: a window of numbered entries, their handshakes, and what waits behind them.
+//!
+//! Every message gets the Session's next sequence number when it is accepted; its Packet Identifier derives from that number
+//! (sequence mod 65,535, plus 1), so that it is the same whenever the message is sent again [MQTT-4.4.0-1]. The window is bounded by
+//! [`WINDOW_ENTRIES_MAX`]; what does not fit goes to the caller's [`Backlog`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bucketmq_packet::message::{Message, QueueEntry};
+use bucketmq_packet::{PacketIdentifier, QoS};
+
+use crate::backlog::{Backlog, BacklogMeter};
+
+/// Entries in memory per Session, sent or not: 40 bytes each, so 40 KiB of bookkeeping at most.
+const WINDOW_ENTRIES_MAX: usize = 1024;
+/// The same for Sessions whose Client may have more in flight: the window follows its Receive Maximum up to here.
+const WINDOW_ENTRIES_CEILING: usize = 60_000;
+/// Distance between the oldest and the newest sequence in the window: below 65,535, so that an identifier is never in use twice [MQTT-2.2.1-3].
+const WINDOW_SPAN_MAX: u64 = 65_000;
+/// Entries taken from the backlog at a time.
+const PAGE_ENTRIES: usize = 256;
+
+/// What happens to a message that finds the queue full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// The oldest message whose delivery has not begun goes.
+    #[default]
+    DropOldest,
+    /// The new message goes.
+    RejectNew,
+    /// The Client is disconnected with 0x97, or, when it is not connected, the new message goes.
+    Disconnect,
+}
+
+/// Bounds of a Session's queue.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Messages waiting, not counting those in flight.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What to do beyond.
+    pub overflow: Overflow,
+}
+
+/// What an acknowledgement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The handshake is over and the identifier free.
+    Finished,
+    /// PUBREC was taken: send PUBREL.
+    Release,
+    /// No handshake with that identifier is at that point.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Delivery has not begun.
+    Queued,
+    AwaitPuback,
+    AwaitPubrec,
+    /// PUBREC came, the message is forgotten; PUBREL is repeated on resume, never the PUBLISH [MQTT-4.3.3-6].
+    AwaitPubcomp,
+    /// Over, dropped or expired; waits for older entries to leave the window.
+    Done,
+}
+
+/// One numbered message.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) sequence: u64,
+    /// None when nobody needs it any more or ever will (expiry 0: it is not sent again).
+    pub(crate) message: Option<Arc<Message>>,
+    pub(crate) identifiers: Box<[u32]>,
+    pub(crate) share: u32,
+    pub(crate) state: State,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        self.message.as_ref().map_or(0, |message| message.len() as u64)
+    }
+
+    fn from_queue(sequence: u64, entry: QueueEntry) -> Self {
+        Self {
+            sequence,
+            message: Some(entry.message),
+            identifiers: entry.identifiers,
+            share: entry.share,
+            state: State::Queued,
+            qos: entry.qos,
+            retain: entry.retain,
+        }
+    }
+}
+
+/// The sending side of a Session.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    window: VecDeque<Entry>,
+    /// Sequence of the next message to be accepted.
+    next_sequence: u64,
+    /// Place in the window of the first entry that has not been sent on this connection.
+    next: usize,
+    /// Sent on this connection and not finished.
+    inflight: u32,
+    /// Messages and bytes with state `Queued` in the window.
+    queued: u64,
+    queued_bytes: u64,
+    backlog: BacklogMeter,
+    /// Largest number of entries the window takes.
+    capacity: usize,
+}
+
+/// What [`Outgoing::poll`] wants sent next.
+pub(crate) enum Next<'a> {
+    Publish { id: PacketIdentifier, dup: bool, entry: &'a mut Entry },
+    Release(PacketIdentifier),
+    /// Nothing to send, or the quota is used up.
+    Idle,
+}
+
+fn identifier(sequence: u64) -> PacketIdentifier {
+    PacketIdentifier::new((sequence % 65_535) as u16 + 1).expect("1 to 65,535")
+}
+
+impl Outgoing {
+    /// A Network Connection took over: everything unfinished is sent again, oldest first [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    pub(crate) fn restart(&mut self, receive_maximum: u16) {
+        self.next = 0;
+        self.inflight = 0;
+        self.capacity = (usize::from(receive_maximum) * 2).clamp(WINDOW_ENTRIES_MAX, WINDOW_ENTRIES_CEILING);
+    }
+
+    /// Messages accepted and not begun, window and backlog together.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.queued + self.backlog.entries
+    }
+
+    /// Bytes of the same.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.queued_bytes + self.backlog.bytes
+    }
+
+    pub(crate) fn inflight(&self) -> u32 {
+        self.inflight
+    }
+
+    /// True when a new message may be sent at once: nothing waits before it and the quota allows it [MQTT-3.3.4-9].
+    #[inline]
+    pub(crate) fn open(&self, receive_maximum: u16) -> bool {
+        self.next == self.window.len()
+            && self.inflight < u32::from(receive_maximum)
+            && self.backlog.entries == 0
+            && self.fits(self.next_sequence)
+    }
+
+    #[inline]
+    fn fits(&self, sequence: u64) -> bool {
+        self.window.len() < self.capacity && self.window.front().is_none_or(|oldest| sequence - oldest.sequence < WINDOW_SPAN_MAX)
+    }
+
+    /// The sequence the next accepted message gets.
+    #[inline]
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Records a message that goes out at once and gives its identifier. Only when [`Self::open`].
+    #[inline]
+    pub(crate) fn begin(&mut self, entry: Entry) -> PacketIdentifier {
+        let id = identifier(entry.sequence);
+        self.next_sequence = entry.sequence + 1;
+        self.window.push_back(entry);
+        self.next += 1;
+        self.inflight += 1;
+        id
+    }
+
+    /// Puts a message in the queue. `linked`: a connection is there, so the window is used; otherwise the backlog.
+    /// Err: it (or, for `DropOldest`, an older one) was dropped; the count of dropped messages comes back.
+    pub(crate) fn enqueue(
+        &mut self,
+        entry: QueueEntry,
+        linked: bool,
+        limits: &QueueLimits,
+        backlog: &mut dyn Backlog,
+    ) -> Result<(), Refused> {
+        let bytes = entry.message.len() as u64;
+        let mut dropped = 0;
+        while self.waiting() + 1 > limits.messages || self.waiting_bytes() + bytes > limits.bytes {
+            match limits.overflow {
+                Overflow::DropOldest if self.waiting() > 0 => {
+                    self.drop_oldest(backlog);
+                    dropped += 1;
+                }
+                Overflow::DropOldest | Overflow::RejectNew => return Err(Refused::New),
+                Overflow::Disconnect => return Err(Refused::Disconnect),
+            }
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        if linked && self.backlog.entries == 0 && self.fits(sequence) {
+            self.queued += 1;
+            self.queued_bytes += bytes;
+            self.window.push_back(Entry::from_queue(sequence, entry));
+        } else {
+            if self.backlog.entries == 0 {
+                self.backlog.first = sequence;
+            }
+            backlog.append(sequence, entry);
+            self.backlog.entries += 1;
+            self.backlog.bytes += bytes;
+        }
+        if dropped > 0 { Err(Refused::Older(dropped)) } else { Ok(()) }
+    }
+
+    fn drop_oldest(&mut self, backlog: &mut dyn Backlog) {
+        if self.queued > 0
+            && let Some(entry) = self.window.iter_mut().skip(self.next).find(|entry| entry.state == State::Queued)
+        {
+            self.queued -= 1;
+            self.queued_bytes -= entry.bytes();
+            entry.state = State::Done;
+            entry.message = None;
+            self.trim();
+            return;
+        }
+        let Some(oldest) = backlog.page(self.backlog.first, 1).and_then(|mut page| page.pop()) else {
+            // Not at hand: forget the position; its bytes are unknown, so the meter loses its average.
+            self.backlog.bytes -= self.backlog.bytes / self.backlog.entries.max(1);
+            self.backlog.entries = self.backlog.entries.saturating_sub(1);
+            self.backlog.first += 1;
+            return;
+        };
+        backlog.remove_through(oldest.0);
+        self.backlog.entries -= 1;
+        self.backlog.bytes = self.backlog.bytes.saturating_sub(oldest.1.message.len() as u64);
+        self.backlog.first = oldest.0 + 1;
+    }
+
+    /// Brings a page of the backlog into the window when there is room for it.
+    pub(crate) fn refill(&mut self, backlog: &mut dyn Backlog) {
+        if self.backlog.entries == 0 || self.next < self.window.len() || !self.fits(self.backlog.first) {
+            return;
+        }
+        let room = (self.capacity - self.window.len()).min(PAGE_ENTRIES);
+        let Some(page) = backlog.page(self.backlog.first, room) else { return };
+        self.accept_page(page, backlog);
+    }
+
+    /// Takes a page the caller brought.
+    pub(crate) fn accept_page(&mut self, mut page: Vec<(u64, QueueEntry)>, backlog: &mut dyn Backlog) {
+        // Only what keeps the span: the rest stays where it is.
+        let oldest = self.window.front().map(|entry| entry.sequence).or(page.first().map(|(sequence, _)| *sequence)).unwrap_or(0);
+        page.retain(|(sequence, _)| sequence - oldest < WINDOW_SPAN_MAX);
+        let Some(last) = page.last().map(|(sequence, _)| *sequence) else {
+            // Nothing is there although the meter says so: the caller's storage is the truth.
+            self.backlog = BacklogMeter::default();
+            return;
+        };
+        for (sequence, entry) in page {
+            let bytes = entry.message.len() as u64;
+            self.backlog.entries -= 1;
+            self.backlog.bytes = self.backlog.bytes.saturating_sub(bytes);
+            self.queued += 1;
+            self.queued_bytes += bytes;
+            self.window.push_back(Entry::from_queue(sequence, entry));
+        }
+        self.backlog.first = last + 1;
+        backlog.remove_through(last);
+    }
+
+    /// The next packet this side should send. A `Publish` counts as sent once `sent` is called for it.
+    pub(crate) fn poll(&mut self, receive_maximum: u16) -> Next<'_> {
+        while self.next < self.window.len() {
+            let place = self.next;
+            let id = identifier(self.window[place].sequence);
+            match self.window[place].state {
+                State::Done => self.next += 1,
+                State::AwaitPubcomp => {
+                    self.next += 1;
+                    // Counted, so that a Client never sees more unfinished handshakes than it granted.
+                    self.inflight += 1;
+                    return Next::Release(id);
+                }
+                _ if self.inflight >= u32::from(receive_maximum) => return Next::Idle,
+                state => {
+                    return Next::Publish { id, dup: state != State::Queued, entry: &mut self.window[place] };
+                }
+            }
+        }
+        Next::Idle
+    }
+
+    /// The entry that `poll` showed has been encoded. `keep`: it may have to be sent again on another connection.
+    pub(crate) fn sent(&mut self, keep: bool) {
+        let entry = &mut self.window[self.next];
+        if entry.state == State::Queued {
+            self.queued -= 1;
+            self.queued_bytes -= entry.bytes();
+            // QoS 0 in the queue of a Session that was away is over once sent.
+            entry.state = match entry.qos {
+                QoS::AtMostOnce => State::Done,
+                QoS::AtLeastOnce => State::AwaitPuback,
+                QoS::ExactlyOnce => State::AwaitPubrec,
+            };
+        }
+        if entry.state == State::Done || !keep {
+            entry.message = None;
+        }
+        if entry.state != State::Done {
+            self.inflight += 1;
+        }
+        self.next += 1;
+        self.trim();
+    }
+
+    /// The entry that `poll` showed is not sent at all: expired [MQTT-3.3.2-5] or too large for the Client [MQTT-3.1.2-25].
+    pub(crate) fn skip(&mut self) {
+        let entry = &mut self.window[self.next];
+        if entry.state == State::Queued {
+            self.queued -= 1;
+            self.queued_bytes -= entry.bytes();
+        }
+        entry.state = State::Done;
+        entry.message = None;
+        self.next += 1;
+        self.trim();
+    }
+
+    #[inline]
+    fn place_of(&self, id: PacketIdentifier) -> Option<usize> {
+        // The distance of the identifiers, modulo 65,535, is the distance of the sequences, because the span is smaller than that.
+        let first = self.window.front()?.sequence;
+        let wanted = u64::from(id.get()) - 1;
+        let distance = (wanted + 65_535 - first % 65_535) % 65_535;
+        let sequence = first + distance;
+        let place = match self.window.get(distance as usize) {
+            // Without gaps, the rule, the distance is the place.
+            Some(entry) if entry.sequence == sequence => distance as usize,
+            _ => self.window.binary_search_by_key(&sequence, |entry| entry.sequence).ok()?,
+        };
+        (place < self.next).then_some(place)
+    }
+
+    fn finish(&mut self, place: usize) {
+        let entry = &mut self.window[place];
+        entry.state = State::Done;
+        entry.message = None;
+        self.inflight = self.inflight.saturating_sub(1);
+        if place == 0 {
+            self.trim();
+        }
+    }
+
+    fn trim(&mut self) {
+        while self.window.front().is_some_and(|entry| entry.state == State::Done) {
+            self.window.pop_front();
+            self.next = self.next.saturating_sub(1);
+        }
+        // An idle Session keeps no window.
+        if self.window.is_empty() && self.window.capacity() > 256 {
+            self.window = VecDeque::new();
+        }
+    }
+
+    /// PUBACK [MQTT-4.3.2-3]; an error code ends the delivery all the same [MQTT-4.4.0-2].
+    #[inline]
+    pub(crate) fn puback(&mut self, id: PacketIdentifier) -> Acknowledged {
+        match self.place_of(id) {
+            Some(place) if self.window[place].state == State::AwaitPuback => {
+                self.finish(place);
+                Acknowledged::Finished
+            }
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// PUBREC [MQTT-4.3.3-4]; `refused` when it carries an error code, which ends the delivery [MQTT-4.3.3-4] [MQTT-4.4.0-2].
+    pub(crate) fn pubrec(&mut self, id: PacketIdentifier, refused: bool) -> Acknowledged {
+        match self.place_of(id) {
+            Some(place) if self.window[place].state == State::AwaitPubrec => {
+                if refused {
+                    self.finish(place);
+                    return Acknowledged::Finished;
+                }
+                // [MQTT-4.3.3-6] From here on the PUBLISH is never sent again.
+                self.window[place].state = State::AwaitPubcomp;
+                self.window[place].message = None;
+                Acknowledged::Release
+            }
+            Some(place) if self.window[place].state == State::AwaitPubcomp && !refused => Acknowledged::Release,
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// PUBCOMP.
+    pub(crate) fn pubcomp(&mut self, id: PacketIdentifier) -> Acknowledged {
+        match self.place_of(id) {
+            Some(place) if self.window[place].state == State::AwaitPubcomp => {
+                self.finish(place);
+                Acknowledged::Finished
+            }
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// Takes out the entries that came through a Shared Subscription for which `leaves` holds and whose delivery may go to another member:
+    /// not begun, or QoS 1 not acknowledged. QoS 2 in delivery stays with this Client [MQTT-4.8.2-4].
+    pub(crate) fn take_shared(&mut self, leaves: impl Fn(u32) -> bool) -> Vec<(u32, Arc<Message>)> {
+        let mut taken = Vec::new();
+        for place in 0..self.window.len() {
+            let entry = &mut self.window[place];
+            if entry.share == 0 || !leaves(entry.share) || !matches!(entry.state, State::Queued | State::AwaitPuback) {
+                continue;
+            }
+            let Some(message) = entry.message.take() else { continue };
+            if entry.state == State::Queued {
+                self.queued -= 1;
+                self.queued_bytes -= message.len() as u64;
+            } else if place < self.next {
+                self.inflight = self.inflight.saturating_sub(1);
+            }
+            entry.state = State::Done;
+            taken.push((entry.share, message));
+        }
+        self.trim();
+        taken
+    }
+}
+
+/// Why [`Outgoing::enqueue`] could not simply add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The new message was dropped.
+    New,
+    /// It was added and this many older ones dropped.
+    Older(u64),
+    /// The Client is to be disconnected.
+    Disconnect,
+}

@@ -1,0 +1,412 @@
+//! The Session: Subscriptions, both handshakes, the Will, and, while a Client is connected, its output.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bucketmq_packet::message::{Message, QueueEntry};
+use bucketmq_packet::property::put_varint;
+use bucketmq_packet::{PacketIdentifier, PacketType, ProtocolVersion, QoS, ReasonCode, SubscriptionOptions};
+
+use crate::aliases::TopicForm;
+use crate::backlog::Backlog;
+use crate::incoming::Incoming;
+use crate::link::Link;
+use crate::outgoing::{Acknowledged, Entry, Next, Outgoing, QueueLimits, Refused, State};
+use crate::publish_out::{self, Delivery, Form};
+use crate::will::Will;
+
+/// A Subscription as the Session remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    /// As granted.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier given with it.
+    pub identifier: Option<u32>,
+    /// For a Shared Subscription the number deliveries through it carry; 0 otherwise.
+    pub share: u32,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// Encoded for the Client.
+    Sent,
+    /// Accepted and waiting.
+    Queued,
+    /// Accepted; older messages made room.
+    QueuedDropping(u64),
+    /// Not accepted.
+    Dropped(DropReason),
+    /// Not accepted, and the Client is to be disconnected with 0x97 Quota exceeded.
+    DroppedDisconnect,
+}
+
+/// Why a message was not delivered to a Session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// The Session's queue is full.
+    QueueFull,
+    /// The socket's output is full (QoS 0).
+    OutputFull,
+    /// Larger than the Client's Maximum Packet Size [MQTT-3.1.2-25].
+    TooLarge,
+    /// The message expired [MQTT-3.3.2-5].
+    Expired,
+    /// QoS 0 for a Session without a Network Connection.
+    NotConnected,
+}
+
+/// A message a leaving member of a Shared Subscription had not acknowledged.
+#[derive(Debug)]
+pub struct Orphan {
+    /// The filter as subscribed, share name included.
+    pub filter: Arc<str>,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// One Client's Session.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Some while a Network Connection serves the Session.
+    link: Option<Box<Link>>,
+    /// Seconds the Session outlives its connection; 0: not at all; `u32::MAX`: for ever.
+    pub expiry_interval: u32,
+    /// The Will, until it is published or dropped.
+    pub will: Option<Box<Will>>,
+    /// The receiving side at QoS 2.
+    pub incoming: Incoming,
+    subscriptions: BTreeMap<Arc<str>, Subscription>,
+    shares: Vec<Arc<str>>,
+    outgoing: Outgoing,
+}
+
+impl Session {
+    /// A Session that outlives its connection by `expiry_interval` seconds.
+    pub fn new(expiry_interval: u32) -> Self {
+        Self { expiry_interval, ..Self::default() }
+    }
+
+    /// A Network Connection takes the Session over. Call [`Self::pump`] after CONNACK has been written.
+    pub fn attach(&mut self, link: Link) {
+        self.outgoing.restart(link.parameters().receive_maximum);
+        self.link = Some(Box::new(link));
+    }
+
+    /// The Network Connection is gone; what was encoded and not taken is lost with it (QoS 0) or sent again (QoS 1, 2).
+    pub fn detach(&mut self) {
+        self.link = None;
+    }
+
+    /// The connection's output.
+    #[inline]
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_deref()
+    }
+
+    /// The connection's output, to append to.
+    #[inline]
+    pub fn link_mut(&mut self) -> Option<&mut Link> {
+        self.link.as_deref_mut()
+    }
+
+    /// True when the Session ends with its connection.
+    #[inline]
+    pub fn is_transient(&self) -> bool {
+        self.expiry_interval == 0
+    }
+
+    /// Subscriptions by filter, share name included.
+    pub fn subscriptions(&self) -> &BTreeMap<Arc<str>, Subscription> {
+        &self.subscriptions
+    }
+
+    /// Remembers a Subscription. The one it replaces comes back [MQTT-3.8.4-3].
+    pub fn subscribe(&mut self, filter: &str, shared: bool, options: SubscriptionOptions, identifier: Option<u32>) -> (Subscription, Option<Subscription>) {
+        let old = self.subscriptions.get(filter).copied();
+        let name: Arc<str> = self.subscriptions.get_key_value(filter).map_or_else(|| filter.into(), |(name, _)| name.clone());
+        let share = match old {
+            Some(old) => old.share,
+            None if shared => self.share_number(&name),
+            None => 0,
+        };
+        let new = Subscription { options, identifier, share };
+        self.subscriptions.insert(name, new);
+        (new, old)
+    }
+
+    fn share_number(&mut self, name: &Arc<str>) -> u32 {
+        if let Some(place) = self.shares.iter().position(|known| known == name) {
+            return place as u32 + 1;
+        }
+        self.shares.push(name.clone());
+        self.shares.len() as u32
+    }
+
+    /// Forgets a Subscription.
+    pub fn unsubscribe(&mut self, filter: &str) -> Option<Subscription> {
+        self.subscriptions.remove(filter)
+    }
+
+    /// The number deliveries through the Shared Subscription `filter` carry, when the Session has it.
+    pub fn share_of(&self, filter: &str) -> Option<Subscription> {
+        self.subscriptions.get(filter).copied()
+    }
+
+    /// Messages waiting whose delivery has not begun.
+    pub fn waiting(&self) -> u64 {
+        self.outgoing.waiting()
+    }
+
+    /// Bytes of those.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.outgoing.waiting_bytes()
+    }
+
+    /// QoS 1 and 2 messages sent and not finished.
+    pub fn inflight(&self) -> u32 {
+        self.outgoing.inflight()
+    }
+
+    /// True when `bytes` of QoS 0 PUBLISH packets in `version` format, each at most `largest` long, may be appended as they are.
+    #[inline]
+    pub fn takes_verbatim(&self, version: ProtocolVersion, largest: usize) -> bool {
+        self.link.as_ref().is_some_and(|link| {
+            let ours = link.parameters.version;
+            (ours == ProtocolVersion::V5) == (version == ProtocolVersion::V5)
+                && link.aliases.is_none()
+                && largest <= link.parameters.maximum_packet_size as usize
+        })
+    }
+
+    /// Delivers one message. `spare` gives an output buffer when the link has none.
+    pub fn deliver(
+        &mut self,
+        now: u64,
+        delivery: &Delivery<'_>,
+        limits: &QueueLimits,
+        backlog: &mut dyn Backlog,
+        spare: impl FnOnce() -> Vec<u8>,
+    ) -> Delivered {
+        let Some(link) = self.link.as_deref_mut() else {
+            return self.enqueue(delivery, limits, backlog);
+        };
+        if delivery.qos == QoS::AtMostOnce {
+            if !link.has_room() {
+                return Delivered::Dropped(DropReason::OutputFull);
+            }
+            let form = match live_form(link, now, delivery, None) {
+                Ok(form) => form,
+                Err(reason) => return Delivered::Dropped(reason),
+            };
+            publish_out::encode(&form, delivery.topic, delivery.payload, delivery.forward, link.output_mut(spare));
+            return Delivered::Sent;
+        }
+        if !link.has_room() || !self.outgoing.open(link.parameters.receive_maximum) {
+            return self.enqueue(delivery, limits, backlog);
+        }
+        // The identifier is not known before the entry is made and does not change the length.
+        let form = match live_form(link, now, delivery, PacketIdentifier::new(1)) {
+            Ok(form) => form,
+            Err(reason) => return Delivered::Dropped(reason),
+        };
+        // A Session with expiry 0 never sends again, so nobody needs the message, unless another member of the share may have to take it.
+        let keep = self.expiry_interval > 0 || delivery.share > 0;
+        let sequence = self.outgoing.next_sequence();
+        let id = self.outgoing.begin(Entry {
+            sequence,
+            message: keep.then(|| (delivery.message)()),
+            identifiers: if keep { delivery.identifiers.into() } else { Box::default() },
+            share: delivery.share,
+            state: if delivery.qos == QoS::AtLeastOnce { State::AwaitPuback } else { State::AwaitPubrec },
+            qos: delivery.qos,
+            retain: delivery.retain,
+        });
+        let form = Form { packet_id: Some(id), ..form };
+        publish_out::encode(&form, delivery.topic, delivery.payload, delivery.forward, link.output_mut(spare));
+        Delivered::Sent
+    }
+
+    fn enqueue(&mut self, delivery: &Delivery<'_>, limits: &QueueLimits, backlog: &mut dyn Backlog) -> Delivered {
+        let entry = QueueEntry {
+            message: (delivery.message)(),
+            identifiers: delivery.identifiers.into(),
+            share: delivery.share,
+            qos: delivery.qos,
+            retain: delivery.retain,
+        };
+        match self.outgoing.enqueue(entry, self.link.is_some(), limits, backlog) {
+            Ok(()) => Delivered::Queued,
+            Err(Refused::Older(count)) => Delivered::QueuedDropping(count),
+            Err(Refused::New) => Delivered::Dropped(DropReason::QueueFull),
+            Err(Refused::Disconnect) if self.link.is_some() => Delivered::DroppedDisconnect,
+            Err(Refused::Disconnect) => Delivered::Dropped(DropReason::QueueFull),
+        }
+    }
+
+    /// Sends what waits, as far as quota and output allow. `dropped` counts what expired or is too large on the way.
+    pub fn pump(&mut self, now: u64, backlog: &mut dyn Backlog, spare: impl FnOnce() -> Vec<u8>, mut dropped: impl FnMut(DropReason)) {
+        let Some(link) = self.link.as_deref_mut() else { return };
+        let receive_maximum = link.parameters.receive_maximum;
+        let keep = self.expiry_interval > 0;
+        let mut spare = Some(spare);
+        loop {
+            self.outgoing.refill(backlog);
+            let has_room = link.has_room();
+            match self.outgoing.poll(receive_maximum) {
+                Next::Idle => return,
+                Next::Release(id) => {
+                    let out = link.output_mut(|| spare.take().map_or_else(Vec::new, |spare| spare()));
+                    put_ack(PacketType::PubRel, id, out);
+                }
+                Next::Publish { .. } if !has_room => return,
+                Next::Publish { id, dup, entry } => {
+                    let Some(message) = entry.message.clone() else {
+                        self.outgoing.skip();
+                        continue;
+                    };
+                    // Once begun, a QoS 2 handshake is finished whatever the expiry says [MQTT-4.3.3-7]; QoS 1 sent before may expire no more either.
+                    let expiry = match publish_out::seconds_left(now, message.expires_at()) {
+                        Ok(expiry) => expiry,
+                        Err(()) if dup => Some(1),
+                        Err(()) => {
+                            dropped(DropReason::Expired);
+                            self.outgoing.skip();
+                            continue;
+                        }
+                    };
+                    let form = Form {
+                        version: link.parameters.version,
+                        // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
+                        dup: dup && entry.qos != QoS::AtMostOnce,
+                        qos: entry.qos,
+                        retain: entry.retain,
+                        packet_id: (entry.qos != QoS::AtMostOnce).then_some(id),
+                        topic: TopicForm::Name,
+                        expiry,
+                        identifiers: &entry.identifiers,
+                    };
+                    if publish_out::length(&form, message.topic(), message.payload(), message.properties()) > link.parameters.maximum_packet_size as usize {
+                        dropped(DropReason::TooLarge);
+                        self.outgoing.skip();
+                        continue;
+                    }
+                    let topic = link.aliases.as_mut().map_or(TopicForm::Name, |aliases| aliases.form(message.topic()));
+                    let out = link.output_mut(|| spare.take().map_or_else(Vec::new, |spare| spare()));
+                    publish_out::encode(&Form { topic, ..form }, message.topic(), message.payload(), message.properties(), out);
+                    let share = entry.share;
+                    self.outgoing.sent(keep || share > 0);
+                }
+            }
+        }
+    }
+
+    /// True when [`Self::pump`] might have something to send.
+    pub fn wants_pump(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.has_room()) && self.outgoing.waiting() > 0
+    }
+
+    /// PUBACK from the Client.
+    #[inline]
+    pub fn handle_puback(&mut self, id: PacketIdentifier) -> Acknowledged {
+        self.outgoing.puback(id)
+    }
+
+    /// PUBREC from the Client. The PUBREL it asks for is appended to the output: also for an identifier nobody knows,
+    /// with 0x92 in 5.0, so that the Client can end its side.
+    pub fn handle_pubrec(&mut self, id: PacketIdentifier, reason_code: ReasonCode, spare: impl FnOnce() -> Vec<u8>) -> Acknowledged {
+        let outcome = self.outgoing.pubrec(id, reason_code.is_error());
+        let Some(link) = self.link.as_deref_mut() else { return outcome };
+        match outcome {
+            Acknowledged::Release => put_ack(PacketType::PubRel, id, link.output_mut(spare)),
+            Acknowledged::Unknown if !reason_code.is_error() => {
+                let version = link.parameters.version;
+                put_ack_with_reason(PacketType::PubRel, id, ReasonCode::PacketIdentifierNotFound, version, link.output_mut(spare));
+            }
+            Acknowledged::Unknown | Acknowledged::Finished => {}
+        }
+        outcome
+    }
+
+    /// PUBCOMP from the Client.
+    pub fn handle_pubcomp(&mut self, id: PacketIdentifier) -> Acknowledged {
+        self.outgoing.pubcomp(id)
+    }
+
+    /// Moves the waiting output into `into` (empty, and kept as the next output buffer). False: nothing to send.
+    #[inline]
+    pub fn take_output(&mut self, into: &mut Vec<u8>) -> bool {
+        let Some(link) = self.link.as_deref_mut() else { return false };
+        if link.output.is_empty() {
+            return false;
+        }
+        if into.is_empty() {
+            std::mem::swap(&mut link.output, into);
+        } else {
+            into.append(&mut link.output);
+        }
+        true
+    }
+
+    /// Gives the link's empty buffer away, when it has one: an idle connection keeps none.
+    pub fn reclaim_buffer(&mut self) -> Option<Vec<u8>> {
+        let link = self.link.as_deref_mut()?;
+        (link.output.is_empty() && link.output.capacity() > 0).then(|| std::mem::take(&mut link.output))
+    }
+
+    /// Messages that came through Shared Subscriptions and may go to another member, taken out of this Session:
+    /// of `filter` only, or of all.
+    pub fn take_orphans(&mut self, filter: Option<&str>) -> Vec<Orphan> {
+        if self.shares.is_empty() {
+            return Vec::new();
+        }
+        let shares = self.shares.clone();
+        self.outgoing
+            .take_shared(|share| filter.is_none_or(|filter| shares.get(share as usize - 1).is_some_and(|name| &**name == filter)))
+            .into_iter()
+            .filter_map(|(share, message)| Some(Orphan { filter: shares.get(share as usize - 1)?.clone(), message }))
+            .collect()
+    }
+}
+
+fn live_form<'a>(link: &mut Link, now: u64, delivery: &Delivery<'a>, packet_id: Option<PacketIdentifier>) -> Result<Form<'a>, DropReason> {
+    let expiry = publish_out::seconds_left(now, delivery.expires_at).map_err(|()| DropReason::Expired)?;
+    let form = Form {
+        version: link.parameters.version,
+        dup: false,
+        qos: delivery.qos,
+        retain: delivery.retain,
+        packet_id,
+        topic: TopicForm::Name,
+        expiry,
+        identifiers: delivery.identifiers,
+    };
+    // [MQTT-3.1.2-24] [MQTT-3.1.2-25] The form without an alias decides: it is the longest but for three bytes the alias adds.
+    let alias = if link.aliases.is_some() { 3 } else { 0 };
+    if publish_out::length(&form, delivery.topic, delivery.payload, delivery.forward) + alias > link.parameters.maximum_packet_size as usize {
+        return Err(DropReason::TooLarge);
+    }
+    let topic = link.aliases.as_mut().map_or(TopicForm::Name, |aliases| aliases.form(delivery.topic));
+    Ok(Form { topic, ..form })
+}
+
+/// Appends an acknowledgement with Reason Code 0x00, which is the same in every version.
+#[inline]
+pub fn put_ack(kind: PacketType, id: PacketIdentifier, out: &mut Vec<u8>) {
+    let [high, low] = id.get().to_be_bytes();
+    // [MQTT-2.1.3-1] PUBREL alone has flags 0b0010.
+    let flags = if kind == PacketType::PubRel { 2 } else { 0 };
+    out.extend_from_slice(&[(kind as u8) << 4 | flags, 2, high, low]);
+}
+
+/// Appends an acknowledgement with `reason_code`; versions before 5.0 have no place for it.
+pub fn put_ack_with_reason(kind: PacketType, id: PacketIdentifier, reason_code: ReasonCode, version: ProtocolVersion, out: &mut Vec<u8>) {
+    if version != ProtocolVersion::V5 || reason_code == ReasonCode::Success {
+        return put_ack(kind, id, out);
+    }
+    let [high, low] = id.get().to_be_bytes();
+    let flags = if kind == PacketType::PubRel { 2 } else { 0 };
+    out.push((kind as u8) << 4 | flags);
+    put_varint(3, out);
+    out.extend_from_slice(&[high, low, reason_code.value()]);
+}
