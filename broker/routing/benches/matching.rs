@@ -18,7 +18,7 @@ fn rss_bytes() -> usize {
 }
 
 fn topic(number: usize) -> String {
-    format!("building/{:03}/floor/{:02}/device/{number:07}/temperature", number % 997, number % 37)
+    format!("site/{:03}/line/{:02}/device/{number:07}/temperature", number % 997, number % 37)
 }
 
 fn ns_each(duration: Duration, count: usize) -> f64 {
@@ -76,7 +76,7 @@ fn main() {
     print_match("exact only, not found", &subscriptions, |random| topic(count + random % count));
 
     subscriptions.subscribe("#", subscribers[0].clone(), options);
-    subscriptions.subscribe("building/+/floor/+/device/+/humidity", subscribers[0].clone(), options);
+    subscriptions.subscribe("site/+/line/+/device/+/humidity", subscribers[0].clone(), options);
     print_match("one # and one filter of 7 levels beside", &subscriptions, |random| topic(random % count));
     subscriptions.unsubscribe("#", &subscribers[0]);
 
@@ -84,7 +84,7 @@ fn main() {
     let before = rss_bytes();
     let start = Instant::now();
     for (number, subscriber) in subscribers.iter().take(wildcards).enumerate() {
-        subscriptions.subscribe(&format!("building/+/floor/+/device/{:07}/#", number * 10), subscriber.clone(), options);
+        subscriptions.subscribe(&format!("site/+/line/+/device/{:07}/#", number * 10), subscriber.clone(), options);
     }
     println!(
         "{wildcards} filters with + and #: {:.0} ns and {:.0} bytes each",

@@ -146,8 +146,8 @@ impl<S: Clone + Eq + Hash> Subscriptions<S> {
         if !filter.subscribers.is_empty() {
             return;
         }
-        if has_wildcard(&filter.text) {
-            self.trie.remove(&filter.text);
+        if has_wildcard(filter.text()) {
+            self.trie.remove(filter.text());
         }
         if let Some(moved) = self.filters.remove(slot)
             && has_wildcard(moved)
@@ -161,8 +161,8 @@ impl<S: Clone + Eq + Hash> Subscriptions<S> {
 
     fn pack_trie(&mut self) {
         self.trie = Trie::new();
-        for (slot, filter) in self.filters.iter().enumerate().filter(|(_, filter)| has_wildcard(&filter.text)) {
-            self.trie.set(&filter.text, slot as u32);
+        for (slot, filter) in self.filters.iter().enumerate().filter(|(_, filter)| has_wildcard(filter.text())) {
+            self.trie.set(filter.text(), slot as u32);
         }
     }
 }

@@ -4,15 +4,14 @@
 //! this process. Every implementation passes the same tests, `suite`.
 
 pub mod memory;
-pub mod message;
 pub mod retained;
 pub mod shard;
 pub mod store;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
+pub use bucketmq_packet::message::{Message, QueueEntry};
 pub use memory::MemoryStore;
-pub use message::{Message, QueueEntry};
 pub use retained::Retained;
 pub use shard::{ShardCountError, ShardId, Shards};
 pub use store::{

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::message::{Message, QueueEntry};
 use crate::retained::{Budget, Retained};
 use crate::shard::{ShardId, Shards};
 use crate::store::{
     BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
     Sequence, SessionNumber, Store, Usage,
 };
+use bucketmq_packet::message::{Message, QueueEntry};
 
 /// Queues with room for more than this give memory back when it is not used.
 const QUEUE_ROOM_KEPT: usize = 64;

@@ -1,27 +1,26 @@
 //! Retained messages in the order of their topics.
 //!
-//! A sorted list in pieces: no node for a level, no second copy of a topic, 22 bytes for a message beside itself. An exact topic is found by
+//! A sorted list in pieces: no node for a level, no second copy of a topic, XX bytes for a message beside itself. An exact topic is found by
 //! halving; a filter walks along the order and jumps over what it cannot match (see [`order`]). A walk can stop anywhere and go on later from the
 //! last topic it looked at, whatever has been set or removed in between.
 
 pub mod order;
+mod piece;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::message::Message;
-use order::{Step, compare};
+use bucketmq_packet::message::Message;
+use order::{Step, Walk, compare};
+use piece::{PIECE_MAX, Piece};
 
-/// Messages in one piece: inserting moves half of it, 2 KiB.
-const PIECE_MAX: usize = 256;
 /// Topics one page looks at when few of them match: bounds the time a page takes to a fraction of a millisecond.
 const LOOKED_AT_MAX: usize = 4096;
 
 /// Retained messages, one for each topic.
 #[derive(Debug, Default)]
 pub struct Retained {
-    /// None is empty.
-    pieces: Vec<Vec<Arc<Message>>>,
+    pieces: Vec<Piece>,
     len: usize,
     bytes: u64,
 }
@@ -72,7 +71,7 @@ impl Retained {
 
     /// The message of `topic`.
     pub fn get(&self, topic: &str) -> Option<&Arc<Message>> {
-        self.find(topic).ok().map(|(piece, at)| &self.pieces[piece][at])
+        self.find(topic).ok().map(|(piece, at)| &self.pieces[piece].messages()[at])
     }
 
     /// Makes `message` the one of its topic; the one before comes back [MQTT-3.3.1-5].
@@ -80,7 +79,7 @@ impl Retained {
         self.bytes += message.len() as u64;
         match self.find(message.topic()) {
             Ok((piece, at)) => {
-                let before = std::mem::replace(&mut self.pieces[piece][at], message);
+                let before = self.pieces[piece].replace(at, message);
                 self.bytes -= before.len() as u64;
                 Some(before)
             }
@@ -95,10 +94,17 @@ impl Retained {
     /// Removes the message of `topic`.
     pub fn remove(&mut self, topic: &str) -> Option<Arc<Message>> {
         let (piece, at) = self.find(topic).ok()?;
-        let message = self.pieces[piece].remove(at);
+        let (message, goes_on) = self.pieces[piece].remove(at);
         self.len -= 1;
         self.bytes -= message.len() as u64;
-        self.settle(piece);
+        if goes_on {
+            self.join(piece);
+        } else {
+            self.pieces.remove(piece);
+        }
+        if self.pieces.len() < self.pieces.capacity() / 4 {
+            self.pieces.shrink_to(self.pieces.len() * 2);
+        }
         Some(message)
     }
 
@@ -130,7 +136,7 @@ impl Retained {
     /// Calls `look` with every message behind the topic `after`, until it says false; the topic of that message comes back.
     pub fn scan(&self, after: Option<&str>, mut look: impl FnMut(&Arc<Message>) -> bool) -> Option<Box<str>> {
         let (mut piece, mut at) = self.behind(after);
-        while let Some(messages) = self.pieces.get(piece) {
+        while let Some(messages) = self.pieces.get(piece).map(Piece::messages) {
             if let Some(last) = messages[at..].iter().find(|message| !look(message)) {
                 return Some(last.topic().into());
             }
@@ -141,14 +147,14 @@ impl Retained {
 
     /// Calls `look` with every message that cannot be jumped over, until it says false; that message comes back.
     fn walk(&self, filter: &str, after: Option<&str>, mut look: impl FnMut(&Arc<Message>, Step) -> bool) -> Option<&Arc<Message>> {
-        let mut target = String::new();
+        let mut walk = Walk::new(filter);
         let mut place = match after {
-            None => self.seek((0, 0), order::start(filter)),
+            None => self.seek((0, 0), walk.start()),
             Some(_) => self.behind(after),
         };
         loop {
-            let message = self.pieces.get(place.0)?.get(place.1)?;
-            let step = order::step(filter, message.topic(), &mut target);
+            let message = self.pieces.get(place.0)?.messages().get(place.1)?;
+            let step = walk.step(message.topic());
             if step == Step::End {
                 return None;
             }
@@ -157,7 +163,7 @@ impl Retained {
             }
             place = self.tidy((place.0, place.1 + 1));
             if step == Step::Seek {
-                place = self.seek(place, &target);
+                place = self.seek(place, walk.target());
             }
         }
     }
@@ -171,24 +177,29 @@ impl Retained {
 
     /// The first place from `from` on whose topic is not before `topic`.
     fn seek(&self, from: Place, topic: &str) -> Place {
-        let before = |message: &Arc<Message>| compare(message.topic(), topic) == Ordering::Less;
         let Some(piece) = self.pieces.get(from.0) else { return from };
-        if !before(&piece[from.1]) {
+        // Most steps are short: the next message, else this piece, else the others.
+        if compare(piece.messages()[from.1].topic(), topic) != Ordering::Less {
             return from;
         }
-        let piece = from.0 + self.pieces[from.0..].partition_point(|piece| piece.last().is_some_and(before));
-        let Some(messages) = self.pieces.get(piece) else { return (piece, 0) };
-        (piece, messages.partition_point(before))
+        if compare(piece.last(), topic) != Ordering::Less {
+            return (from.0, piece.find(topic).unwrap_or_else(|at| at));
+        }
+        let behind = from.0 + 1;
+        let piece = behind + self.pieces[behind..].partition_point(|piece| compare(piece.last(), topic) == Ordering::Less);
+        (piece, self.pieces.get(piece).map_or(0, |piece| piece.find(topic).unwrap_or_else(|at| at)))
     }
 
     /// Where `topic` is, or where it would be inserted: in a piece or behind the last message of the last one.
     fn find(&self, topic: &str) -> Result<Place, Place> {
-        let before = |message: &Arc<Message>| compare(message.topic(), topic) == Ordering::Less;
-        let piece = self.pieces.partition_point(|piece| piece.last().is_some_and(before));
-        let Some(messages) = self.pieces.get(piece) else {
-            return Err(self.pieces.last().map_or((0, 0), |last| (self.pieces.len() - 1, last.len())));
+        let Some(last) = self.pieces.len().checked_sub(1) else { return Err((0, 0)) };
+        // Topics often come in order: the last piece is asked before the others are searched.
+        let piece = if compare(self.pieces[last].first(), topic) != Ordering::Greater {
+            last
+        } else {
+            self.pieces[..last].partition_point(|piece| compare(piece.last(), topic) == Ordering::Less)
         };
-        messages.binary_search_by(|message| compare(message.topic(), topic)).map(|at| (piece, at)).map_err(|at| (piece, at))
+        self.pieces[piece].find(topic).map(|at| (piece, at)).map_err(|at| (piece, at))
     }
 
     /// Turns the place behind the end of a piece into the beginning of the next.
@@ -196,40 +207,35 @@ impl Retained {
         if self.pieces.get(piece).is_some_and(|messages| at >= messages.len()) { (piece + 1, 0) } else { (piece, at) }
     }
 
-    fn insert_at(&mut self, (piece, at): Place, message: Arc<Message>) {
-        let is_last = piece + 1 >= self.pieces.len();
-        let Some(messages) = self.pieces.get_mut(piece) else {
-            self.pieces.push(vec![message]);
+    fn insert_at(&mut self, (at_piece, at): Place, message: Arc<Message>) {
+        let is_last = at_piece + 1 >= self.pieces.len();
+        let Some(piece) = self.pieces.get_mut(at_piece) else {
+            self.pieces.push(Piece::new(message));
             return;
         };
-        if messages.len() < PIECE_MAX {
-            messages.insert(at, message);
+        if piece.len() < PIECE_MAX {
+            piece.insert(at, message);
         } else if is_last && at == PIECE_MAX {
             // Topics that come in order leave full pieces behind.
-            self.pieces.push(vec![message]);
+            self.pieces.push(Piece::new(message));
         } else {
-            let mut behind = messages.split_off(PIECE_MAX / 2);
-            if at <= PIECE_MAX / 2 {
-                messages.insert(at, message);
+            let mut behind = piece.split();
+            if at <= piece.len() {
+                piece.insert(at, message);
             } else {
-                behind.insert(at - PIECE_MAX / 2, message);
+                behind.insert(at - piece.len(), message);
             }
-            self.pieces.insert(piece + 1, behind);
+            self.pieces.insert(at_piece + 1, behind);
         }
     }
 
-    /// After a removal: an empty piece goes, small neighbours become one.
-    fn settle(&mut self, piece: usize) {
-        if self.pieces[piece].is_empty() {
-            self.pieces.remove(piece);
-        } else if let Some(behind) = self.pieces.get(piece + 1)
+    /// Small neighbours become one.
+    fn join(&mut self, piece: usize) {
+        if let Some(behind) = self.pieces.get(piece + 1)
             && self.pieces[piece].len() + behind.len() <= PIECE_MAX / 2
         {
             let behind = self.pieces.remove(piece + 1);
-            self.pieces[piece].extend(behind);
-        }
-        if self.pieces.len() < self.pieces.capacity() / 4 {
-            self.pieces.shrink_to(self.pieces.len() * 2);
+            self.pieces[piece].append(behind);
         }
     }
 }

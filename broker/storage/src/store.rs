@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::message::{Message, QueueEntry};
 use crate::shard::{ShardId, Shards};
+use bucketmq_packet::message::{Message, QueueEntry};
 
 /// A future a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

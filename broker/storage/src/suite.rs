@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bucketmq_packet::QoS;
 
-use crate::message::{Message, QueueEntry};
 use crate::shard::ShardId;
 use crate::store::{Position, QueueUsage, RetainedCursor, RetainedFull, RetainedLimit, RetainedUsage, Sequence, SessionNumber, Store};
+use bucketmq_packet::message::{Message, QueueEntry};
 
 /// Runs all tests, each on a new and empty store made by `new`. Panics on the first that fails.
 pub async fn run<S: Store>(new: impl AsyncFn() -> S) {

@@ -17,7 +17,7 @@ pub fn compare(a: &str, b: &str) -> Ordering {
 
 /// No topic has a NUL byte [MQTT-4.7.3-2], so the rank before all others is free for '/'.
 #[inline]
-fn rank(byte: u8) -> u8 {
+pub(super) fn rank(byte: u8) -> u8 {
     if byte == b'/' { 0 } else { byte }
 }
 
@@ -28,58 +28,77 @@ pub enum Step {
     Match,
     /// It does not match; go on with the next topic.
     Next,
-    /// It does not match, nor does any topic before the one written to `target`.
+    /// It does not match, nor does any topic before [`Walk::target`].
     Seek,
     /// Neither this topic nor any behind it matches.
     End,
 }
 
-/// Where the first topic that `filter` may match can stand.
-pub fn start(filter: &str) -> &str {
-    let literal = filter.find(['+', '#']).map_or(filter, |wildcard| &filter[..wildcard]);
-    // "a/#" matches "a", which stands before "a/".
-    literal.strip_suffix('/').unwrap_or(literal)
+/// A filter on its way along the topics.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    filter: &'a str,
+    levels: Vec<&'a str>,
+    target: String,
 }
 
-/// Looks at `topic` on behalf of `filter`. `target` is memory for the answer `Seek`.
-pub fn step(filter: &str, topic: &str, target: &mut String) -> Step {
-    target.clear();
-    // [MQTT-4.7.2-1] A filter that begins with a wildcard does not match a name that begins with $.
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        target.push('%');
-        return Step::Seek;
+impl<'a> Walk<'a> {
+    /// A walk for `filter`.
+    pub fn new(filter: &'a str) -> Self {
+        Self { filter, levels: filter.split('/').collect(), target: String::new() }
     }
-    // Where the next level of the topic begins; one more than its length when all are used.
-    let mut from = 0;
-    for wanted in filter.split('/') {
-        if wanted == "#" {
-            // [MQTT-4.7.1-2] It stands for the parent as well as for all below.
-            return Step::Match;
+
+    /// Where the first topic that may match can stand.
+    pub fn start(&self) -> &'a str {
+        let literal = self.filter.find(['+', '#']).map_or(self.filter, |wildcard| &self.filter[..wildcard]);
+        // "a/#" matches "a", which stands before "a/".
+        literal.strip_suffix('/').unwrap_or(literal)
+    }
+
+    /// Where to go on after [`Step::Seek`].
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Looks at `topic`.
+    pub fn step(&mut self, topic: &str) -> Step {
+        // [MQTT-4.7.2-1] A filter that begins with a wildcard does not match a name that begins with $.
+        if topic.starts_with('$') && self.filter.starts_with(['+', '#']) {
+            return self.seek("%", "");
         }
-        if from > topic.len() {
-            return Step::Next;
-        }
-        let end = topic.as_bytes()[from..].iter().position(|byte| *byte == b'/').map_or(topic.len(), |length| from + length);
-        match if wanted == "+" { Ordering::Equal } else { topic[from..end].cmp(wanted) } {
-            Ordering::Equal => from = end + 1,
-            Ordering::Less => {
-                target.push_str(&topic[..from]);
-                target.push_str(wanted);
-                return Step::Seek;
+        let bytes = topic.as_bytes();
+        // Where the next level of the topic begins; one more than its length when all are used.
+        let mut from = 0;
+        for wanted in &self.levels {
+            if *wanted == "#" {
+                // [MQTT-4.7.1-2] It stands for the parent as well as for all below.
+                return Step::Match;
             }
-            Ordering::Greater if from == 0 => return Step::End,
-            Ordering::Greater => return behind(&topic[..from - 1], target),
+            if from > bytes.len() {
+                return Step::Next;
+            }
+            let end = bytes[from..].iter().position(|byte| *byte == b'/').map_or(bytes.len(), |length| from + length);
+            let order = if *wanted == "+" { Ordering::Equal } else { bytes[from..end].cmp(wanted.as_bytes()) };
+            match order {
+                Ordering::Equal => from = end + 1,
+                Ordering::Less => return self.seek(&topic[..from], wanted),
+                Ordering::Greater if from == 0 => return Step::End,
+                Ordering::Greater => return self.seek(&topic[..from - 1], BEHIND),
+            }
         }
+        if from > bytes.len() { Step::Match } else { self.seek(&topic[..from - 1], BEHIND) }
     }
-    if from > topic.len() { Step::Match } else { behind(&topic[..from - 1], target) }
+
+    fn seek(&mut self, topic: &str, then: &str) -> Step {
+        self.target.clear();
+        self.target.push_str(topic);
+        self.target.push_str(then);
+        Step::Seek
+    }
 }
 
-/// Passes over `topic` and all topics below it.
-fn behind(topic: &str, target: &mut String) -> Step {
-    target.push_str(topic);
-    target.push('\u{1}');
-    Step::Seek
-}
+/// After a topic this passes over it and over all topics below it.
+const BEHIND: &str = "\u{1}";
 
 #[cfg(test)]
 mod tests {
@@ -99,7 +118,7 @@ mod tests {
     #[test]
     fn a_walk_begins_at_the_first_topic_that_may_match() {
         for (filter, first) in [("a/b", "a/b"), ("a/b/#", "a/b"), ("a/+/b", "a"), ("#", ""), ("+/a", ""), ("/+", ""), ("a//#", "a/")] {
-            assert_eq!(start(filter), first, "{filter}");
+            assert_eq!(Walk::new(filter).start(), first, "{filter}");
         }
     }
 
