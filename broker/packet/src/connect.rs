@@ -177,11 +177,7 @@ impl<'a> Connect<'a> {
         let clean_start = flags & CLEAN_START != 0;
         check_client_id(client_id, clean_start, version)?;
         // [MQTT-3.1.2-9]
-        let will = if flags & WILL == 0 {
-            None
-        } else {
-            Some(Will::decode(&mut reader, version, will_qos, flags & WILL_RETAIN != 0)?)
-        };
+        let will = if flags & WILL == 0 { None } else { Some(Will::decode(&mut reader, version, will_qos, flags & WILL_RETAIN != 0)?) };
         // 3.1 lets the flags stand where the packet ends before the fields.
         let has = |flag: u8, reader: &Reader<'_>| flags & flag != 0 && !(version == ProtocolVersion::V3_1 && reader.is_empty());
         // [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.3-12]
@@ -218,10 +214,8 @@ impl<'a> Connect<'a> {
 
     fn flags(&self) -> u8 {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let will = self
-            .will
-            .as_ref()
-            .map_or(0, |will| WILL | (will.qos as u8) << WILL_QOS.trailing_zeros() | flag(will.retain, WILL_RETAIN));
+        let will =
+            self.will.as_ref().map_or(0, |will| WILL | (will.qos as u8) << WILL_QOS.trailing_zeros() | flag(will.retain, WILL_RETAIN));
         will | flag(self.clean_start, CLEAN_START) | flag(self.username.is_some(), USER_NAME) | flag(self.password.is_some(), PASSWORD)
     }
 }

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod connack;
 pub mod connect;
 pub mod disconnect;
+pub mod message;
 pub mod packet;
 pub mod property;
 pub mod publish;
@@ -25,6 +26,9 @@ mod reason_code;
 mod version;
 mod violation;
 mod writer;
+
+#[cfg(test)]
+mod testing;
 
 pub use ack::Ack;
 pub use auth::Auth;

@@ -360,3 +360,6 @@ fn response_topic<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Violation> {
         Err(HasWildcard) => Err(Violation::protocol_error("MQTT-3.3.2-14", "response topic contains a wildcard")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,9 +75,7 @@ impl SubscriptionOptions {
         let qos = QoS::from_bits(byte);
         match version {
             // The upper bits are not used, which is not to say 0.
-            ProtocolVersion::V3_1 => {
-                qos.map(Self::with_qos).ok_or_else(|| Violation::malformed("3.1 3.8", "requested QoS is 3"))
-            }
+            ProtocolVersion::V3_1 => qos.map(Self::with_qos).ok_or_else(|| Violation::malformed("3.1 3.8", "requested QoS is 3")),
             ProtocolVersion::V3_1_1 if byte & 0xFC != 0 => {
                 Err(Violation::malformed("3.1.1 MQTT-3-8.3-4", "reserved bit of the requested QoS is set"))
             }
