@@ -35,6 +35,7 @@
 //! too; without a value an allow rule matches nothing and a deny rule matches as if `*` were written.
 
 mod client_id_pattern;
+mod pattern;
 mod role;
 mod rule;
 mod rules;

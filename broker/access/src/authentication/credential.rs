@@ -198,7 +198,7 @@ impl Cost {
         let mut parts = text.split(',');
         let mut next = |name: &str| {
             let value = parts.next()?.strip_prefix(name)?;
-            // Digits only and no leading zero: `parse` alone would take `+1` too.
+            // Digits only: `parse` alone would take `+1` too.
             value.bytes().all(|b| b.is_ascii_digit()).then(|| value.parse::<u32>().ok()).flatten()
         };
         let (memory_kib, passes, lanes) = (next("m=").ok_or_else(bad)?, next("t=").ok_or_else(bad)?, next("p=").ok_or_else(bad)?);

@@ -122,6 +122,7 @@ fn failed() -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::credential::Secret;
     use super::*;
 
     const HASH: &str = "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
@@ -139,8 +140,6 @@ mod tests {
         let Secret::Argon2id(hash) = &credential.secret else { unreachable!() };
         assert_eq!(verifier.run(Arc::new(Job::Waste(hash.cost)), b"password").await, Err(wrong()));
     }
-
-    use super::super::credential::Secret;
 
     #[tokio::test]
     async fn who_finds_the_queue_full_is_told_so_at_once() {

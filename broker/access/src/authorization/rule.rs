@@ -150,7 +150,7 @@ fn split_word(text: &str) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::template::Pattern;
+    use super::super::pattern::Pattern;
     use super::*;
 
     fn line(text: &str) -> Result<Rule, RuleError> {

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use super::client_id_pattern::ClientIdPattern;
+use super::pattern::Pattern;
 use super::role::Role;
 use super::rule::{Effect, Subject};
-use super::template::{Pattern, Template, Values};
+use super::template::{Template, Values};
 
 /// What a set of roles allows, before a Client is known.
 #[derive(Debug)]

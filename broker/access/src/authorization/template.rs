@@ -3,10 +3,9 @@
 //! Promise: whatever the values are, an allow rule never matches a topic outside the levels that its author wrote, and a deny
 //! rule never matches less than it would with a well-behaved value.
 
-use std::sync::Arc;
-
 use bucketmq_packet::topic;
 
+use super::pattern::Pattern;
 use super::rule::{Effect, RuleError};
 
 /// What the placeholders stand for.
@@ -16,41 +15,6 @@ pub(crate) struct Values<'a> {
     pub(crate) username: Option<&'a str>,
     /// `%c`.
     pub(crate) client_id: &'a str,
-}
-
-/// A pattern without placeholders.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Pattern {
-    /// Every topic, those that begin with `$` too.
-    Everything,
-    /// The topics that this filter matches. Shared, because constant rules are the same for all Clients.
-    Filter(Arc<str>),
-}
-
-impl Pattern {
-    /// Whether the pattern matches this Topic Name.
-    pub(crate) fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Filter(own) => topic::matches(own, name),
-        }
-    }
-
-    /// Whether the pattern matches all that `filter` matches.
-    pub(crate) fn covers(&self, filter: &str) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Filter(own) => topic::covers(own, filter),
-        }
-    }
-
-    /// Whether there is a topic that both match.
-    pub(crate) fn intersects(&self, filter: &str) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Filter(own) => topic::intersects(own, filter),
-        }
-    }
 }
 
 /// A pattern as it is written in a rule.
@@ -91,7 +55,7 @@ impl Template {
             Ok(_) => {}
         }
         if levels.iter().flatten().all(|part| matches!(part, Part::Literal(_))) {
-            return Ok(Self::Constant(Pattern::Filter(sample.into())));
+            return Ok(Self::Constant(Pattern::filter(&sample)));
         }
         Ok(Self::Levels(levels.into()))
     }
@@ -137,7 +101,7 @@ impl Template {
             }
             filter.push('+');
         }
-        Some(Pattern::Filter(filter.into()))
+        Some(Pattern::filter(&filter))
     }
 }
 
@@ -223,11 +187,8 @@ mod tests {
     use super::*;
 
     fn fill(template: &str, effect: Effect, username: Option<&str>, client_id: &str) -> Option<String> {
-        match Template::parse(template).unwrap().fill(effect, &Values { username, client_id }) {
-            None => None,
-            Some(Pattern::Everything) => Some("*".into()),
-            Some(Pattern::Filter(filter)) => Some(filter.to_string()),
-        }
+        let pattern = Template::parse(template).unwrap().fill(effect, &Values { username, client_id })?;
+        Some(pattern.as_filter().unwrap_or("*").to_owned())
     }
 
     #[test]
