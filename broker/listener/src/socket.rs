@@ -1,0 +1,200 @@
+//! Listening sockets: made with every option said aloud, and cleaned up. A socket is shared by reference, so that a reload that keeps the address keeps
+//! the socket and its backlog.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::{Config, Endpoint, SocketMode};
+
+/// A Network Connection whose peer vanished is noticed after 5 minutes of silence and 3 of asking, also when its Client asked for no keep alive.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60));
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) enum ListeningSocket {
+    Tcp { listener: TcpListener, local_addr: SocketAddr },
+    Unix { listener: UnixListener, file: SocketFile },
+}
+
+/// Why a listener could not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The host name has no address.
+    #[error("cannot resolve {host:?}")]
+    Resolve {
+        /// The name as configured.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system refused.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address or path.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process listens on the path.
+    #[error("{} is in use: somebody listens there", path.display())]
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something that is no socket has the path.
+    #[error("{} exists and is no socket; it is not removed", path.display())]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+impl ListeningSocket {
+    /// The address, with the port that the system chose.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            ListeningSocket::Tcp { local_addr, .. } => Some(*local_addr),
+            ListeningSocket::Unix { .. } => None,
+        }
+    }
+}
+
+/// Listens on all that `endpoint` means: one path, one address, or every address of a host name.
+pub(crate) async fn listen(endpoint: &Endpoint, config: &Config) -> Result<Vec<Arc<ListeningSocket>>, SocketError> {
+    let (host, port) = match endpoint {
+        Endpoint::Unix(path) => return Ok(vec![Arc::new(listen_unix(path, config.mode, config.backlog)?)]),
+        Endpoint::Ip { host, port } => (host, *port),
+    };
+    let resolve_error = |source| SocketError::Resolve { host: host.clone(), source };
+    let mut addresses: Vec<IpAddr> = match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => tokio::net::lookup_host((host.as_str(), port)).await.map_err(resolve_error)?.map(|address| address.ip()).collect(),
+    };
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(resolve_error(io::ErrorKind::NotFound.into()));
+    }
+    let mut sockets: Vec<Arc<ListeningSocket>> = Vec::with_capacity(addresses.len());
+    let mut failed = None;
+    for address in addresses {
+        // Every address of a name gets the port that the system chose for the first.
+        let port = sockets.first().and_then(|socket| socket.local_addr()).map_or(port, |first| first.port());
+        match listen_tcp(SocketAddr::new(address, port), config.ipv6_only, config.backlog) {
+            Ok(socket) => sockets.push(Arc::new(socket)),
+            // `localhost` is also ::1, which a machine without IPv6 has not.
+            Err(source) if matches!(source.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {
+                failed = Some((address, source));
+            }
+            Err(source) => return Err(SocketError::Listen { address: SocketAddr::new(address, port).to_string(), source }),
+        }
+    }
+    match failed {
+        Some((address, source)) if sockets.is_empty() => {
+            Err(SocketError::Listen { address: SocketAddr::new(address, port).to_string(), source })
+        }
+        Some((address, error)) => {
+            tracing::warn!(host, %address, %error, "one address of the name cannot be listened on");
+            Ok(sockets)
+        }
+        None => Ok(sockets),
+    }
+}
+
+fn listen_tcp(address: SocketAddr, ipv6_only: bool, backlog: u32) -> io::Result<ListeningSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let SocketAddr::V6(v6) = address {
+        // Said aloud, because the system's default differs and is configurable. Only [::] can mean IPv4 too.
+        socket.set_only_v6(ipv6_only || *v6.ip() != Ipv6Addr::UNSPECIFIED)?;
+    }
+    // A restarted broker gets its port back while old connections linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit both from the listening one on Linux, which spares two system calls per connection. No delay: batching is ours.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let local_addr = listener.local_addr()?;
+    Ok(ListeningSocket::Tcp { listener, local_addr })
+}
+
+/// What an accepted socket does not inherit outside of Linux.
+pub(crate) fn configure_accepted(stream: &tokio::net::TcpStream) {
+    if !cfg!(target_os = "linux") {
+        // The peer may be gone already, which reading will tell.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE);
+    }
+}
+
+fn listen_unix(path: &Path, mode: SocketMode, backlog: u32) -> Result<ListeningSocket, SocketError> {
+    let listen_error = |source| SocketError::Listen { address: path.display().to_string(), source };
+    remove_stale(path)?;
+    let make = || -> io::Result<ListeningSocket> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Before bind it narrows the permissions with which the file appears, so that nobody slips in before they are set on the file.
+        File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(fs::Permissions::from_mode(mode.bits()))?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let file = SocketFile::of(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode.bits()))?;
+        socket.set_nonblocking(true)?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(ListeningSocket::Unix { listener: UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))?, file })
+    };
+    make().map_err(listen_error)
+}
+
+/// Removes the socket that a killed process left at `path`.
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    let listen_error = |source| SocketError::Listen { address: path.display().to_string(), source };
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(listen_error)?,
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(SocketError::NoSocket { path: path.to_owned() });
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(listen_error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(listen_error(error)),
+        Ok(_) => Err(SocketError::InUse { path: path.to_owned() }),
+    }
+}
+
+/// The file of a Unix socket, removed with it unless another one has taken its place.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket's file could not be removed");
+        }
+    }
+}
