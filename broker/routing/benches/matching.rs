@@ -92,6 +92,7 @@ fn main() {
         (rss_bytes() - before) as f64 / wildcards as f64
     );
     print_match("those beside", &subscriptions, |random| topic(random % count));
+    print_match("those beside, one topic again and again", &subscriptions, |_| topic(count / 2));
 
     let start = Instant::now();
     for (number, subscriber) in subscribers.iter().enumerate() {

@@ -1,9 +1,10 @@
 //! Retained messages in the order of their topics.
 //!
-//! A sorted list in pieces: no node for a level, no second copy of a topic, XX bytes for a message beside itself. An exact topic is found by
+//! A sorted list in pieces: no node for a level, no second copy of a topic, about 44 bytes for a message beside itself. An exact topic is found by
 //! halving; a filter walks along the order and jumps over what it cannot match (see [`order`]). A walk can stop anywhere and go on later from the
 //! last topic it looked at, whatever has been set or removed in between.
 
+mod heads;
 pub mod order;
 mod piece;
 
@@ -11,6 +12,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bucketmq_packet::message::Message;
+use heads::Heads;
 use order::{Step, Walk, compare};
 use piece::{PIECE_MAX, Piece};
 
@@ -21,6 +23,8 @@ const LOOKED_AT_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Retained {
     pieces: Vec<Piece>,
+    /// Of the last topic of each piece.
+    ends: Heads,
     len: usize,
     bytes: u64,
 }
@@ -94,17 +98,17 @@ impl Retained {
     /// Removes the message of `topic`.
     pub fn remove(&mut self, topic: &str) -> Option<Arc<Message>> {
         let (piece, at) = self.find(topic).ok()?;
-        let (message, goes_on) = self.pieces[piece].remove(at);
+        let message = self.pieces[piece].remove(at);
         self.len -= 1;
         self.bytes -= message.len() as u64;
-        if goes_on {
-            self.join(piece);
-        } else {
+        let left = self.pieces[piece].len();
+        if left == 0 {
             self.pieces.remove(piece);
+            self.ends.remove(piece);
+        } else if at == left {
+            self.end_changed(piece);
         }
-        if self.pieces.len() < self.pieces.capacity() / 4 {
-            self.pieces.shrink_to(self.pieces.len() * 2);
-        }
+        self.join(piece);
         Some(message)
     }
 
@@ -177,29 +181,22 @@ impl Retained {
 
     /// The first place from `from` on whose topic is not before `topic`.
     fn seek(&self, from: Place, topic: &str) -> Place {
-        let Some(piece) = self.pieces.get(from.0) else { return from };
-        // Most steps are short: the next message, else this piece, else the others.
-        if compare(piece.messages()[from.1].topic(), topic) != Ordering::Less {
+        // Most steps are short.
+        let next = self.pieces.get(from.0).and_then(|piece| piece.messages().get(from.1));
+        if next.is_none_or(|message| compare(message.topic(), topic) != Ordering::Less) {
             return from;
         }
-        if compare(piece.last(), topic) != Ordering::Less {
-            return (from.0, piece.find(topic).unwrap_or_else(|at| at));
-        }
-        let behind = from.0 + 1;
-        let piece = behind + self.pieces[behind..].partition_point(|piece| compare(piece.last(), topic) == Ordering::Less);
-        (piece, self.pieces.get(piece).map_or(0, |piece| piece.find(topic).unwrap_or_else(|at| at)))
+        self.tidy(self.find(topic).unwrap_or_else(|place| place))
     }
 
     /// Where `topic` is, or where it would be inserted: in a piece or behind the last message of the last one.
     fn find(&self, topic: &str) -> Result<Place, Place> {
-        let Some(last) = self.pieces.len().checked_sub(1) else { return Err((0, 0)) };
-        // Topics often come in order: the last piece is asked before the others are searched.
-        let piece = if compare(self.pieces[last].first(), topic) != Ordering::Greater {
-            last
-        } else {
-            self.pieces[..last].partition_point(|piece| compare(piece.last(), topic) == Ordering::Less)
-        };
-        self.pieces[piece].find(topic).map(|at| (piece, at)).map_err(|at| (piece, at))
+        let range = self.ends.search(topic);
+        let at = range.start + self.pieces[range].partition_point(|piece| compare(piece.last(), topic) == Ordering::Less);
+        match self.pieces.get(at) {
+            Some(piece) => piece.find(topic).map(|place| (at, place)).map_err(|place| (at, place)),
+            None => Err(self.pieces.last().map_or((0, 0), |last| (self.pieces.len() - 1, last.len()))),
+        }
     }
 
     /// Turns the place behind the end of a piece into the beginning of the next.
@@ -208,16 +205,20 @@ impl Retained {
     }
 
     fn insert_at(&mut self, (at_piece, at): Place, message: Arc<Message>) {
-        let is_last = at_piece + 1 >= self.pieces.len();
+        let count = self.pieces.len();
         let Some(piece) = self.pieces.get_mut(at_piece) else {
-            self.pieces.push(Piece::new(message));
+            self.add_piece(0, Piece::new(message));
             return;
         };
         if piece.len() < PIECE_MAX {
+            let is_end = at == piece.len();
             piece.insert(at, message);
-        } else if is_last && at == PIECE_MAX {
+            if is_end {
+                self.end_changed(at_piece);
+            }
+        } else if at_piece + 1 == count && at == PIECE_MAX {
             // Topics that come in order leave full pieces behind.
-            self.pieces.push(Piece::new(message));
+            self.add_piece(count, Piece::new(message));
         } else {
             let mut behind = piece.split();
             if at <= piece.len() {
@@ -225,18 +226,42 @@ impl Retained {
             } else {
                 behind.insert(at - piece.len(), message);
             }
-            self.pieces.insert(at_piece + 1, behind);
+            self.end_changed(at_piece);
+            self.add_piece(at_piece + 1, behind);
         }
     }
 
     /// Small neighbours become one.
     fn join(&mut self, piece: usize) {
-        if let Some(behind) = self.pieces.get(piece + 1)
-            && self.pieces[piece].len() + behind.len() <= PIECE_MAX / 2
+        if let [first, second, ..] = &self.pieces[piece.min(self.pieces.len())..]
+            && first.len() + second.len() <= PIECE_MAX / 2
         {
             let behind = self.pieces.remove(piece + 1);
             self.pieces[piece].append(behind);
+            self.ends.remove(piece);
         }
+        if self.pieces.len() < self.pieces.capacity() / 4 {
+            self.pieces.shrink_to(self.pieces.len() * 2);
+        }
+    }
+
+    fn add_piece(&mut self, at: usize, piece: Piece) {
+        let fits = self.ends.insert(at, piece.last());
+        self.pieces.insert(at, piece);
+        if !fits {
+            self.renew_ends();
+        }
+    }
+
+    /// The piece has another last topic than before.
+    fn end_changed(&mut self, piece: usize) {
+        if !self.ends.replace(piece, self.pieces[piece].last()) {
+            self.renew_ends();
+        }
+    }
+
+    fn renew_ends(&mut self) {
+        self.ends = Heads::of(self.pieces.iter().map(Piece::last));
     }
 }
 

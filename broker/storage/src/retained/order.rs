@@ -8,7 +8,11 @@ use std::cmp::Ordering;
 /// Compares two Topic Names in that order.
 #[inline]
 pub fn compare(a: &str, b: &str) -> Ordering {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
+    compare_bytes(a.as_bytes(), b.as_bytes())
+}
+
+#[inline]
+pub(super) fn compare_bytes(a: &[u8], b: &[u8]) -> Ordering {
     // Neighbours share most of their bytes: eight at a time.
     let same = 8 * a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count();
     let differ = a[same..].iter().zip(&b[same..]).find(|(a, b)| a != b);
