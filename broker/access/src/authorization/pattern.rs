@@ -1,7 +1,8 @@
 //! A pattern of topics without placeholders: what every PUBLISH is held against.
 //!
 //! Most rules are a name or all that is under a name, and most topics are not what they are about, so those two are compared as
-//! bytes instead of level by level. The answers are those of [`topic`] in every case.
+//! bytes instead of level by level (`examples/cost.rs`: 4 ns instead of 58 for a role with placeholders, 3 instead of 18 for `local`).
+//! The answers are those of [`topic`] in every case.
 
 use std::sync::Arc;
 
