@@ -8,14 +8,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use bucketmq_access::Access;
 use bucketmq_routing::{Matches, Subscriptions};
-use bucketmq_storage::{SessionNumber, Shards, Store};
+use bucketmq_storage::{SessionNumber, ShardId, Shards, Store};
 use parking_lot::{Mutex, RwLock};
 
 use crate::client::ClientRef;
 use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::retained::RetainedTopics;
 use crate::shared::Groups;
 
 /// Topics with many subscribers whose matches are remembered for all publishers.
@@ -34,8 +33,6 @@ pub struct Broker {
     pub subscriptions: RwLock<Subscriptions<ClientRef>>,
     /// Changes after every change of `subscriptions`; what was matched before is matched anew.
     pub routing_generation: AtomicU64,
-    /// Retained messages by topic.
-    pub retained: RetainedTopics,
     /// Queues of Shared Subscriptions without a connected member.
     pub groups: Groups,
     /// Where queues and retained messages live.
@@ -53,7 +50,7 @@ pub struct Broker {
 
 impl Broker {
     /// A broker without Clients.
-    pub fn new(limits: Limits, access: Access, store: Arc<dyn Store>, shards: Shards) -> Self {
+    pub fn new(limits: Limits, access: Access, store: Arc<dyn Store>) -> Self {
         Self {
             started: Instant::now(),
             limits: ArcSwap::from_pointee(limits),
@@ -61,10 +58,9 @@ impl Broker {
             registry: Registry::default(),
             subscriptions: RwLock::new(Subscriptions::new()),
             routing_generation: AtomicU64::new(1),
-            retained: RetainedTopics::default(),
             groups: Groups::default(),
+            shards: store.shards(),
             store,
-            shards,
             metrics: Arc::default(),
             next_number: AtomicU64::new(1),
             wide: Mutex::default(),
@@ -91,9 +87,9 @@ impl Broker {
         self.started.elapsed()
     }
 
-    /// A number no other Session or group queue has.
-    pub fn next_number(&self) -> SessionNumber {
-        SessionNumber(self.next_number.fetch_add(1, Ordering::Relaxed))
+    /// A number no other Session or group queue has, in `shard`.
+    pub fn next_number(&self, shard: ShardId) -> SessionNumber {
+        SessionNumber::new(shard, self.next_number.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Everything that matches `topic`. Results with more than `own_max` subscribers are shared between publishers.

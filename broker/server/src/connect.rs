@@ -41,7 +41,8 @@ pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
 
 async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
     let Accepted { mut transport, listener, remote_addr, tls, permit, .. } = accepted;
-    let deadline = listener.connect_timeout();
+    let listener_config = listener.config();
+    let deadline = listener_config.connect_timeout;
     let max_packet_size = u32::try_from(broker.limits.load().max_packet_size.as_u64()).unwrap_or(u32::MAX);
     let mut buffer = Vec::with_capacity(CONNECT_BYTES);
     let read = tokio::time::timeout(deadline, read_connect(&mut transport, &mut buffer, max_packet_size)).await;
@@ -75,8 +76,8 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
                 client_id: connect.client_id,
                 username: connect.username,
                 password: connect.password,
-                certificate_identity: tls.as_ref().and_then(|tls| tls.identity()),
-                anonymous_role: listener.anonymous(),
+                certificate_identity: tls.as_ref().and_then(|tls| tls.identity.as_deref()),
+                anonymous_role: listener_config.anonymous_role(),
                 listener: listener.name(),
                 remote_addr: remote_addr.map(|address| address.ip()),
             };
@@ -220,7 +221,7 @@ fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> R
 
 /// The largest QoS this listener grants.
 pub fn max_qos(limits: &Limits, listener: &ListenerHandle) -> u8 {
-    listener.max_qos().map_or(limits.max_qos, |of_listener| of_listener.min(limits.max_qos))
+    listener.config().max_qos.min(limits.max_qos)
 }
 
 /// A Session Expiry Interval within the configured cap (0: no cap).
@@ -306,8 +307,7 @@ fn open_session(
     };
     ConnAck { session_present, reason_code: ReasonCode::Success, properties }.encode(version, &mut connack);
     broker.metrics.sent(PacketType::ConnAck, 1);
-    listener.counters().connected(version.number());
-    let rates = Rates::new(limits.messages_rate, limits.bytes_rate.as_u64(), broker.listener_rates(listener));
+    let rates = Rates::new(u64::from(limits.messages_rate), limits.bytes_rate.as_u64());
     let terms = Terms {
         broker: broker.clone(),
         client,
@@ -392,7 +392,7 @@ impl Take<'_> {
         let mut session = Session::new(self.expiry);
         session.will = self.will.take();
         session.attach(Link::new(self.parameters));
-        let client = Client::new(self.client_id, self.owner.map(Arc::from), shard, broker.next_number(), session);
+        let client = Client::new(self.client_id, self.owner.map(Arc::from), shard, broker.next_number(shard), session);
         client.lock().epoch = 1;
         self.mark_connected(&client);
         ClientRef(Arc::new(client))

@@ -7,7 +7,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use crate::client::{ClientRef, Flow};
 use crate::config::Limits;
 use crate::deliver::StoreBacklog;
 use crate::publish::{HOLD_MS_MAX, MatchCache, Progress, Scratch, wake};
-use crate::rate::Rates;
+use crate::rate::{Rates, pause};
 
 /// Reads per wake-up: then other connections have their turn.
 const READS_MAX: usize = 4;
@@ -98,6 +97,9 @@ pub struct Connection {
     pending: Vec<u8>,
     writing: Vec<u8>,
     written: usize,
+    /// PUBLISHes and bytes of the batch being handled, for the rates.
+    batch_messages: u64,
+    batch_bytes: u64,
     hold: Option<Box<Hold>>,
     hold_over: bool,
     reprocess: bool,
@@ -189,6 +191,8 @@ impl Connection {
             pending,
             writing: connack,
             written: 0,
+            batch_messages: 0,
+            batch_bytes: 0,
             hold: None,
             hold_over: false,
         }
@@ -397,10 +401,7 @@ impl Connection {
 
     fn arrived(&mut self, count: usize) {
         self.broker.metrics.bytes_received.add(count as u64);
-        self.listener.counters().bytes_received.fetch_add(count as u64, Ordering::Relaxed);
-        if let Some(rates) = &mut self.rates {
-            rates.bytes(count as u64);
-        }
+        self.batch_bytes = count as u64;
     }
 
     /// Handles every whole packet of `input` and keeps the rest.
@@ -417,9 +418,9 @@ impl Connection {
             // [MQTT-3.1.2-22] Only whole packets count.
             self.client.seen(self.broker.second());
         }
-        if let Some(wait) = self.rates.as_mut().and_then(|rates| rates.wait())
-            && self.hold.is_none()
-        {
+        let wait = pause(self.rates.as_deref(), &self.listener, self.batch_messages, self.batch_bytes);
+        (self.batch_messages, self.batch_bytes) = (0, 0);
+        if !wait.is_zero() && self.hold.is_none() {
             self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None }));
         }
         Ok(())
@@ -433,9 +434,7 @@ impl Connection {
                 match self.publish_run(rest, limits, scratch)? {
                     Progress::Incomplete | Progress::Held => break,
                     Progress::Used(count) => {
-                        if let Some(rates) = &mut self.rates {
-                            rates.messages(scratch.run_length());
-                        }
+                        self.batch_messages += scratch.run_length();
                         self.hold_over = false;
                         used += count;
                     }

@@ -15,6 +15,9 @@ use crate::config::Limits;
 use crate::metrics::Dropped;
 use crate::publish::Run;
 
+/// Bytes of messages taken from a queue in the store at a time.
+const PAGE_BYTES: usize = 1024 * 1024;
+
 /// Tasks to wake when a batch is through, each once.
 #[derive(Default)]
 pub struct Wakes(Vec<Waker>);
@@ -58,7 +61,8 @@ impl Backlog for StoreBacklog<'_> {
     }
 
     fn page(&mut self, from: u64, max_entries: usize) -> Option<Vec<(u64, QueueEntry)>> {
-        self.store.try_page(self.session, Sequence(from), max_entries)
+        let page = self.store.try_page(self.session, Sequence(from), max_entries, PAGE_BYTES)?;
+        Some(page.into_iter().map(|(sequence, entry)| (sequence.0, entry)).collect())
     }
 
     fn remove_through(&mut self, sequence: u64) {

@@ -108,14 +108,14 @@ impl<'a> Run<'a> {
         kept[place]
             .get_or_insert_with(|| {
                 let item = &self.items[place];
-                Arc::new(Message::new(
+                Message::new(
                     self.topic,
                     self.payload(item),
                     self.forward(item),
                     item.qos,
                     item.retain,
                     self.expires_at(item),
-                ))
+                )
             })
             .clone()
     }

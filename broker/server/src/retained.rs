@@ -1,12 +1,7 @@
 //! Retained messages: kept at publication, sent to new Subscriptions in bounded pieces.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bucketmq_packet::QoS;
-use bucketmq_packet::message::Message;
-use bucketmq_routing::{Cursor, Retained};
-use parking_lot::RwLock;
+use bucketmq_storage::{RetainedCursor, RetainedLimit};
 
 use crate::broker::Broker;
 use crate::client::{ClientRef, State};
@@ -15,93 +10,29 @@ use crate::metrics::Dropped;
 use crate::publish::{Item, Run};
 use crate::shared::Manner;
 
-/// Retained messages looked up at a time: how long the tree's lock is held for one Subscription.
-const PAGE_TOPICS: usize = 256;
-
-/// Retained messages by topic. Names and values stand in memory; the store has them as well once it is durable.
-#[derive(Default)]
-pub struct RetainedTopics {
-    tree: RwLock<Retained<Arc<Message>>>,
-    messages: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl RetainedTopics {
-    /// True without any: a Subscription then needs no walk.
-    pub fn is_empty(&self) -> bool {
-        self.messages.load(Ordering::Relaxed) == 0
-    }
-
-    /// How many there are.
-    pub fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of topics, payloads and properties.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, topic: &str, message: Arc<Message>) {
-        let bytes = message.len() as u64;
-        let old = self.tree.write().insert(topic, message);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        match old {
-            Some(old) => self.bytes.fetch_sub(old.len() as u64, Ordering::Relaxed),
-            None => self.messages.fetch_add(1, Ordering::Relaxed),
-        };
-    }
-
-    fn clear(&self, topic: &str) {
-        let old = self.tree.write().remove(topic);
-        if let Some(old) = old {
-            self.messages.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(old.len() as u64, Ordering::Relaxed);
-        }
-    }
-
-    /// The retained message of `topic`.
-    pub fn get(&self, topic: &str) -> Option<Arc<Message>> {
-        self.tree.read().get(topic).cloned()
-    }
-
-    /// Removes what has expired among the next `count` topics after `cursor`; gives where to go on. None: the end was reached.
-    pub fn sweep(&self, cursor: Option<Cursor>, count: usize, now: u64) -> Option<Cursor> {
-        for filter in ["#"] {
-            let (page, next) = self.tree.read().page(filter, cursor.clone(), count);
-            for (topic, message) in page {
-                if message.expires_at().is_some_and(|at| at <= now) {
-                    self.clear(&topic);
-                }
-            }
-            if next.is_some() {
-                return next;
-            }
-        }
-        None
-    }
-}
+/// Retained messages looked up at a time for one Subscription.
+const PAGE_MESSAGES: usize = 256;
+/// And their bytes.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// Keeps `item` of `run` as its topic's retained message, or clears that [MQTT-3.3.1-5] [MQTT-3.3.1-6].
 pub fn keep(broker: &Broker, run: &Run<'_>, place: usize, item: &Item, limits: &Limits) {
-    let retained = &broker.retained;
     if run.payload(item).is_empty() {
         // [MQTT-3.3.1-6] [MQTT-3.3.1-7] An empty payload clears the retained message and is not stored itself.
-        retained.clear(run.topic);
+        broker.store.remove_retained(run.topic);
         return;
     }
-    let message = run.message(place);
-    // [MQTT-3.3.1-5] replaces; a topic that has one keeps its place when the limits are reached.
-    let old = retained.get(run.topic).map_or((1, 0), |old| (0, old.len() as u64));
-    let too_many = retained.messages() + old.0 > u64::from(limits.retained_messages);
-    let too_large = retained.bytes() + message.len() as u64 > limits.retained_bytes.as_u64() + old.1;
-    if (too_many || too_large) && !run.topic.starts_with("$SYS/") {
+    let limit = if run.topic.starts_with("$SYS/") {
+        // The broker's own few topics do not depend on what Clients retain.
+        RetainedLimit::NONE
+    } else {
+        RetainedLimit { messages: u64::from(limits.retained_messages), bytes: limits.retained_bytes.as_u64() }
+    };
+    if broker.store.set_retained(run.message(place), limit).is_err() {
         broker.metrics.dropped(Dropped::RetainedFull, 1);
-        // What stays would be older than what was just published, so nothing stays.
-        retained.clear(run.topic);
-        return;
+        // What would stay is older than what was just published, so nothing stays.
+        broker.store.remove_retained(run.topic);
     }
-    retained.set(run.topic, message);
 }
 
 /// A new Subscription's way through the retained messages.
@@ -110,7 +41,7 @@ pub struct RetainedWalk {
     filter: Box<str>,
     qos: QoS,
     identifier: Option<u32>,
-    cursor: Option<Cursor>,
+    cursor: Option<RetainedCursor>,
 }
 
 impl RetainedWalk {
@@ -137,18 +68,21 @@ pub fn walk(broker: &Broker, client: &ClientRef, state: &mut State) {
                 state.walks.push(walk);
                 return;
             }
-            let (page, next) = broker.retained.tree.read().page(&walk.filter, walk.cursor.take(), PAGE_TOPICS);
-            for (_, message) in page {
+            let Some(page) = broker.store.try_retained_page(&walk.filter, walk.cursor.as_ref(), PAGE_MESSAGES, PAGE_BYTES) else {
+                state.walks.push(walk);
+                return;
+            };
+            for message in &page.messages {
                 // [MQTT-3.3.2-6] Expired while retained.
-                if message.expires_at().is_some_and(|at| at <= now) {
+                if message.is_expired(now) {
                     continue;
                 }
                 // [MQTT-3.3.1-8] RETAIN is 1 because a Subscription was made; [MQTT-3.8.4-8] the smaller QoS.
                 let qos = message.qos().min(walk.qos);
                 let manner = Manner { qos, retain: true, identifiers: walk.identifier.as_slice(), share: 0 };
-                broker.deliver_kept(client, state, &message, manner, &limits);
+                broker.deliver_kept(client, state, message, manner, &limits);
             }
-            match next {
+            match page.next {
                 Some(cursor) => walk.cursor = Some(cursor),
                 None => break,
             }

@@ -130,7 +130,6 @@ fn publish_will(broker: &Broker, will: &Will) {
 impl Connection {
     /// The Network Connection is over: the Session ends with it, or waits for the next.
     pub(crate) fn leave(&mut self, closing: &Closing) {
-        self.listener.counters().disconnected(self.version.number());
         let broker = self.broker.clone();
         let farewell = {
             let mut state = self.client.lock();

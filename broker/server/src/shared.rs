@@ -96,7 +96,7 @@ impl Broker {
         let mut groups = self.groups.0.lock();
         let Some(state) = groups.get_mut(&share_name(group)) else { return };
         let queue = &mut state.queue;
-        let number = *queue.number.get_or_insert_with(|| self.next_number());
+        let number = *queue.number.get_or_insert_with(|| self.next_number(self.shards.of(&share_name(group))));
         let mut backlog = StoreBacklog::of(&*self.store, number);
         while queue.entries + 1 > bounds.messages || queue.bytes + bytes > bounds.bytes {
             let oldest = (bounds.overflow == Overflow::DropOldest).then(|| backlog.page(queue.first, 1)).flatten().and_then(|mut page| page.pop());

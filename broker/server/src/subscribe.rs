@@ -96,7 +96,7 @@ impl Connection {
                 RetainHandling::SendIfNew => replaced.is_none(),
                 RetainHandling::DoNotSend => false,
             };
-            if wanted && !broker.retained.is_empty() {
+            if wanted && broker.store.retained_usage().messages > 0 {
                 self.client.lock().walks.push(RetainedWalk::new(parsed.filter, granted.qos, identifier));
             }
         }

@@ -27,8 +27,8 @@ pub async fn run(broker: Arc<Broker>, interval: Duration) {
             ("$SYS/broker/publish/messages/dropped", metrics.messages_dropped_total()),
             ("$SYS/broker/bytes/received", metrics.bytes_received.get()),
             ("$SYS/broker/bytes/sent", metrics.bytes_sent.get()),
-            ("$SYS/broker/retained messages/count", broker.retained.messages()),
-            ("$SYS/broker/store/messages/bytes", broker.retained.bytes()),
+            ("$SYS/broker/retained messages/count", broker.store.retained_usage().messages),
+            ("$SYS/broker/store/messages/bytes", broker.store.retained_usage().bytes),
             ("$SYS/broker/subscriptions/count", broker.subscriptions.read().len() as u64),
             ("$SYS/broker/shared_subscriptions/count", broker.subscriptions.read().shared_len() as u64),
         ];
