@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod options;
 pub mod process;
 pub mod publisher;
+pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod socket;

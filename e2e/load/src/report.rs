@@ -142,6 +142,13 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator_cpus: Option<f64>,
 
+    /// Resident memory when a first tenth of a storm had passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker_rss_bytes_warm: Option<u64>,
+    /// Connections a soak killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kills: Option<u64>,
+
     /// Soak and storm: whether memory stayed steady and nothing else was wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steady: Option<bool>,

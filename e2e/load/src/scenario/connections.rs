@@ -17,7 +17,10 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut report = Report::new("connections", options);
     let rss = || options.broker_pid.map(process::rss_bytes).transpose().context("no such broker process");
     let before = rss()?;
-    let target = options.target()?;
+    let mut target = options.target()?;
+    if options.sources.is_none() {
+        target.sources = (count / 1_500) as u32;
+    }
 
     let meter = Meter::start(options.broker_pid)?;
     let clients = clients::establish(&target, count, options.connecting, |number| Greeting {

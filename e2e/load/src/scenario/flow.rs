@@ -101,10 +101,9 @@ pub fn run(options: &Options, shape: Shape) -> anyhow::Result<Report> {
         worker.gather = Duration::from_micros(options.gather_us);
         worker.ahead = options.ahead;
         worker.duration = Some(Duration::from_secs_f64(options.seconds));
-        worker.pace = options.rate.map(|rate| Pace {
-            rate: rate * worker.publishers.len() as f64 / publisher_count as f64,
-            tick: options.pace_tick_us * 1000,
-        });
+        worker.pace = options
+            .rate
+            .map(|rate| Pace { rate: rate * worker.publishers.len() as f64 / publisher_count as f64, tick: options.pace_tick_us * 1000 });
     }
 
     let each = if matches!(shape, Shape::FanIn | Shape::FanOut) { subscriber_count as u64 } else { 1 };

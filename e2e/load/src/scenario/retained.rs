@@ -33,12 +33,12 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         let mut used = 0;
         for (number, client) in publishers(options, &target, publisher_count)?.into_iter().enumerate() {
             let first = number * each;
-            let names: Vec<String> = (first..first + each).map(|at| format!("retained/{:06}/{:02}", at / SIBLINGS, at % SIBLINGS)).collect();
+            let names: Vec<String> =
+                (first..first + each).map(|at| format!("retained/{:06}/{:02}", at / SIBLINGS, at % SIBLINGS)).collect();
             let templates = Templates::new(options.protocol, &names, first as u32, payload, options.qos, true);
             used = window(options, 100, client.receive_maximum);
             let limit = Some(each as u64);
-            let plan =
-                Plan { templates, first_source: first as u32, qos: options.qos, window: used, limit, paced: false, stamped: false };
+            let plan = Plan { templates, first_source: first as u32, qos: options.qos, window: used, limit, paced: false, stamped: false };
             worker.publishers.push(Publisher::new(client.stream, plan));
         }
         Ok((worker, used))

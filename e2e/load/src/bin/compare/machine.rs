@@ -1,0 +1,49 @@
+//! What the figures were measured on.
+
+use std::fs;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::brokers::Broker;
+
+/// Machine, versions, date.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Machine {
+    /// Model of the processor.
+    pub cpu: String,
+    /// How many of them.
+    pub cores: usize,
+    /// Memory in GB.
+    pub memory_gb: f64,
+    /// Version of the kernel.
+    pub kernel: String,
+    /// Name and version of each broker.
+    pub brokers: Vec<(String, String)>,
+    /// When.
+    pub date: String,
+}
+
+/// Describes the machine this runs on.
+pub fn describe(brokers: &[Broker]) -> Machine {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let after_colon = |text: &str, key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let kilobytes = after_colon(&meminfo, "MemTotal").and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    Machine {
+        cpu: after_colon(&cpuinfo, "model name").unwrap_or_else(|| "unknown processor".to_owned()),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_gb: kilobytes.unwrap_or(0.0) / 1024.0 / 1024.0,
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        brokers: brokers.iter().map(|broker| (broker.name.clone(), broker.version())).collect(),
+        date: today(),
+    }
+}
+
+fn today() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
