@@ -1,0 +1,10 @@
+//! What a listener behind `--secured` has to be set up with: the users, passwords and rules its tests rely on.
+
+/// The user the tests log in as.
+pub const USER: &str = "conformance";
+/// Another user with the same rights.
+pub const OTHER_USER: &str = "conformance2";
+/// The password of both.
+pub const PASSWORD: &str = "correct-horse-7";
+/// Neither user may publish or subscribe below this; everything else is allowed.
+pub const FORBIDDEN: &str = "forbidden/";
