@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_transport_stays_small_because_every_connection_task_holds_one() {
-        assert!(size_of::<Transport>() <= 40, "{}", size_of::<Transport>());
-        assert!(size_of::<WebSocket<WebSocketCarrier>>() <= 192, "{}", size_of::<WebSocket<WebSocketCarrier>>());
+        assert!(size_of::<Transport>() <= 48, "{}", size_of::<Transport>());
+        assert!(size_of::<WebSocket<WebSocketCarrier>>() <= 208, "{}", size_of::<WebSocket<WebSocketCarrier>>());
     }
 }

@@ -294,8 +294,10 @@ mod tests {
         bytes
     }
 
+    type Outcome = (Vec<u8>, Vec<(Opcode, Vec<u8>)>, Option<FrameError>);
+
     /// Decodes `bytes` in pieces of the given lengths (the last one again and again).
-    fn decode(bytes: &[u8], pieces: &[usize]) -> (Vec<u8>, Vec<(Opcode, Vec<u8>)>, Option<FrameError>) {
+    fn decode(bytes: &[u8], pieces: &[usize]) -> Outcome {
         let (mut decoder, mut data, mut controls) = (Decoder::default(), Vec::new(), Vec::new());
         let (mut rest, mut pieces, mut piece) = (bytes, pieces.iter(), 1);
         while !rest.is_empty() {

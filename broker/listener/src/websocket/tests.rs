@@ -26,7 +26,7 @@ async fn data_is_read_into_buffers_of_any_size() {
         client.write_all(&client_frame(0x02, &message[..300])).await.unwrap();
         client.write_all(&client_frame(0x80, &message[300..])).await.unwrap();
         drop(client);
-        let (mut read, mut buffer) = (Vec::new(), vec![0; size]);
+        let (mut read, mut buffer) = (Vec::<u8>::new(), vec![0; size]);
         loop {
             match server.read(&mut buffer).await.unwrap() {
                 0 => break,
