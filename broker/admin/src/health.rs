@@ -86,6 +86,13 @@ impl Health {
         Arc::new(Self { started_at: Instant::now(), last_beat_ms: AtomicU64::new(0), state: Mutex::default() })
     }
 
+    /// A process whose only beat was `age` ago.
+    #[cfg(test)]
+    pub(crate) fn silent_for(age: Duration) -> Arc<Self> {
+        let started_at = Instant::now().checked_sub(age).expect("the machine runs for longer than that");
+        Arc::new(Self { started_at, last_beat_ms: AtomicU64::new(0), state: Mutex::default() })
+    }
+
     /// Makes `/readyz` wait for `name` until the token is dropped. Names may be taken several times.
     pub fn awaiting(self: &Arc<Self>, name: &'static str) -> ReadinessToken {
         *self.state.lock().awaiting.entry(name).or_default() += 1;

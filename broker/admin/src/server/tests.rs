@@ -17,20 +17,27 @@ struct Fixture {
 }
 
 async fn start(limits: Limits) -> Fixture {
+    start_with(limits, Health::new(), || {}).await
+}
+
+async fn start_with(limits: Limits, health: Arc<Health>, before_gather: impl Fn() + Send + Sync + 'static) -> Fixture {
     let registry = Registry::new();
     let counter = IntCounter::new("mqtt_test_total", "A counter.").unwrap();
     counter.inc_by(3);
     let gauge = IntGauge::new("mqtt_test_scrapes", "Refreshed before each scrape.").unwrap();
     registry.register(Box::new(counter)).unwrap();
     registry.register(Box::new(gauge.clone())).unwrap();
-    let health = Health::new();
     let token = Some(health.awaiting("listeners"));
     let server = Server::bind(&Config { listen: "http://127.0.0.1:0".to_owned() }).await.unwrap().unwrap();
     let server = Server { limits, ..server };
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel();
+    let on_gather = move || {
+        before_gather();
+        gauge.inc();
+    };
     let shutdown = async { stopped.await.unwrap_or(()) };
-    let serving = tokio::spawn(server.serve(registry, health.clone(), "1.2.3", Arc::new(move || gauge.inc()), shutdown));
+    let serving = tokio::spawn(server.serve(registry, health.clone(), "1.2.3", Arc::new(on_gather), shutdown));
     Fixture { address, health, token, stop, serving }
 }
 
@@ -169,4 +176,99 @@ async fn what_cannot_be_listened_on_is_named_and_nothing_is_nothing() {
     let error = bind("192.0.2.1:9090").await.unwrap_err();
     assert_eq!(error.to_string(), "admin.listen: cannot listen on 192.0.2.1:9090");
     assert!(bind("9090").await.unwrap_err().to_string().contains("expected host:port"));
+}
+
+#[tokio::test]
+async fn a_process_whose_heart_stopped_is_dead_until_it_beats_again() {
+    let fixture = start_with(Limits::default(), Health::silent_for(Duration::from_secs(40)), || {}).await;
+    let (status, head, body) = ask(&fixture, "GET", "/livez").await;
+    assert!(status == 503 && head.contains("content-type: application/problem+json"), "{status} {head}");
+    assert!(body.contains("the last heartbeat was 40 s ago") || body.contains("the last heartbeat was 41 s ago"), "{body}");
+    fixture.health.beat();
+    assert_eq!(ask(&fixture, "GET", "/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn readyz_tells_what_is_in_force_after_a_reload_that_failed() {
+    let mut fixture = start(Limits::default()).await;
+    fixture.token = None;
+    fixture.health.set_config_hash("c0".to_owned());
+    fixture.health.set_users_hash(Some("5e".to_owned()));
+    let certificate = crate::Certificate {
+        listener: "tls".to_owned(),
+        subject: "CN=broker.example".to_owned(),
+        sha256: "ab".to_owned(),
+        not_after: 1_795_392_000,
+    };
+    fixture.health.set_certificates(vec![certificate]);
+    fixture.health.set_last_reload(Err("bucketmq.toml:3: unknown key".to_owned()));
+    let (status, _, body) = ask(&fixture, "GET", "/readyz").await;
+    let mut json: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let at = json["last_reload"]["at"].take();
+    assert!(humantime::parse_rfc3339(at.as_str().unwrap()).is_ok(), "{at}");
+    assert_eq!(status, 200, "it goes on with what it had");
+    let certificates = serde_json::json!([
+        { "listener": "tls", "subject": "CN=broker.example", "sha256": "ab", "not_after": "2026-11-23T00:00:00Z" }
+    ]);
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "ready": true, "awaiting": [], "draining": false, "version": "1.2.3", "config_hash": "c0", "users_hash": "5e",
+            "certificates": certificates, "last_reload": { "at": null, "ok": false, "error": "bucketmq.toml:3: unknown key" },
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_peer_that_never_reads_gives_its_place_back_at_the_end_of_its_lifetime() {
+    let limits = Limits {
+        connections_max: 1,
+        connection_lifetime: Duration::from_millis(800),
+        close_timeout: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let fixture = start(limits).await;
+    let mut deaf = TcpStream::connect(fixture.address).await.unwrap();
+    let requests = "GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+    // Until both directions are full and the server waits for the peer.
+    let flood = async { while deaf.write_all(requests.as_bytes()).await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_millis(500), flood).await.is_err(), "still connected");
+    let answer = tokio::time::timeout(Duration::from_secs(10), ask(&fixture, "GET", "/livez")).await;
+    assert_eq!(answer.expect("the place is free").0, 200);
+}
+
+#[tokio::test]
+async fn a_scrape_that_panics_costs_its_connection_only() {
+    let fixture = start_with(Limits::default(), Health::new(), || panic!("a gauge that cannot be read")).await;
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert_eq!(read_to_close(&mut stream).await, "");
+        assert_eq!(ask(&fixture, "GET", "/livez").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_that_waits_too_long_is_told_so_and_health_is_not_held_up() {
+    let broker = Broker {
+        registry: Registry::new(),
+        health: Health::new(),
+        version: "1.2.3",
+        on_gather: Arc::new(|| {}),
+        gathering: tokio::sync::Mutex::default(),
+    };
+    // Held for ever, as by a scrape that does not end.
+    std::mem::forget(broker.gathering.try_lock().unwrap());
+    let router = routes::router(broker, Duration::from_millis(100));
+    for (path, expected) in [("/metrics", "HTTP/1.1 503"), ("/livez", "HTTP/1.1 200")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, remote_addr) = listener.accept().await.unwrap();
+        let (_closing, closed) = watch::channel(None);
+        let serving = tokio::spawn(connection(accepted, remote_addr, router.clone(), closed, Limits::default()));
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let answer = read_to_close(&mut stream).await;
+        assert!(answer.starts_with(expected), "{path}: {answer}");
+        serving.await.unwrap();
+    }
 }
