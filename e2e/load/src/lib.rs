@@ -5,6 +5,7 @@
 //! instance each serve every connection. Every message carries a source and a sequence number: what is lost, duplicated or
 //! reordered is known and not guessed.
 
+pub mod certificates;
 pub mod clients;
 pub mod frames;
 pub mod histogram;

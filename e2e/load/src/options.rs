@@ -16,7 +16,7 @@ use crate::wire::Version;
 /// bytes on), so lost, duplicated and reordered messages are known. The exit code is 0 when the run could be made, also when
 /// messages were lost; soak and storm fail when memory does not stay steady.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "load", version)]
+#[command(name = "load", version, args_override_self = true)]
 pub struct Options {
     /// What to do.
     pub scenario: Kind,
@@ -52,6 +52,10 @@ pub struct Options {
     /// Messages in flight per publisher at QoS 1 and 2.
     #[arg(long)]
     pub window: Option<u32>,
+
+    /// PUBLISH packets a publisher writes at once, at most; 64 KiB of them when not given.
+    #[arg(long)]
+    pub batch: Option<usize>,
 
     /// How long to publish; how long idle connections stay before they are measured.
     #[arg(long, default_value_t = 5.0)]

@@ -10,7 +10,7 @@ use crate::histogram::Histogram;
 use crate::socket::{Outbox, Stream};
 use crate::wire::{self, Templates};
 
-/// Bytes of PUBLISH packets given to the kernel in one call.
+/// Bytes of PUBLISH packets given to the kernel in one call, unless a plan says otherwise.
 const BATCH: usize = 64 * 1024;
 
 /// How a publisher publishes.
@@ -24,6 +24,8 @@ pub struct Plan {
     pub qos: u8,
     /// Messages in flight at QoS 1 and 2.
     pub window: u32,
+    /// Packets written at once, at most.
+    pub batch: Option<usize>,
     /// Messages to send altogether; None: until the time is over.
     pub limit: Option<u64>,
     /// Whether messages wait until they are due.
@@ -129,7 +131,7 @@ impl Publisher {
         if self.stopped {
             return 0;
         }
-        let mut count = (BATCH / self.plan.templates.packet_length()).max(1);
+        let mut count = self.plan.batch.unwrap_or(BATCH / self.plan.templates.packet_length()).max(1);
         if self.plan.qos > 0 {
             count = count.min((self.plan.window - self.in_flight) as usize);
         }

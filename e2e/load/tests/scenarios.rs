@@ -14,24 +14,32 @@ use bucketmq_load::report::Report;
 struct Mosquitto {
     child: Child,
     port: u16,
+    tls_port: u16,
     dir: PathBuf,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 impl Mosquitto {
     fn start() -> Option<Mosquitto> {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let port = free_port();
         let dir = std::env::temp_dir().join(format!("bucketmq-load-test-{}-{port}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory for the test");
         let config = dir.join("mosquitto.conf");
-        let text =
-            format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nlog_type error\n");
+        bucketmq_load::certificates::write(&dir).expect("certificates are written");
+        let (tls_port, folder) = (free_port(), dir.display());
+        let mut text = "allow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nlog_type error\n".to_owned();
+        text += &format!("listener {port} 127.0.0.1\n");
+        text += &format!("listener {tls_port} 127.0.0.1\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\n");
         fs::write(&config, text).expect("the configuration is written");
         let child = Command::new("mosquitto").arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let Ok(child) = child else {
             eprintln!("mosquitto is not installed: nothing tested");
             return None;
         };
-        let mosquitto = Mosquitto { child, port, dir };
+        let mosquitto = Mosquitto { child, port, tls_port, dir };
         for _ in 0..200 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return Some(mosquitto);
@@ -43,8 +51,9 @@ impl Mosquitto {
 
     fn load(&self, arguments: &str) -> Report {
         let output = Command::new(env!("CARGO_BIN_EXE_load"))
+            .args(["--address", &format!("127.0.0.1:{}", self.port)])
             .args(arguments.split_whitespace())
-            .args(["--address", &format!("127.0.0.1:{}", self.port), "--broker-pid", &self.child.id().to_string()])
+            .args(["--broker-pid", &self.child.id().to_string()])
             .output()
             .expect("load can be run");
         assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
@@ -114,6 +123,19 @@ fn retained_and_queued_messages_come_back_completely() {
             assert!(report.store_rate > Some(0.0) && report.drain_rate > Some(0.0), "{report:?}");
         }
     }
+}
+
+#[test]
+fn tls_carries_the_same_scenarios() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let tls = format!("--address 127.0.0.1:{} --tls-ca {}/ca.pem", broker.tls_port, broker.dir.display());
+    for qos in 0..3 {
+        broker.assert_complete(&format!("fan-in --publishers 5 --subscribers 2 --payload 300 --qos {qos} --seconds 0.3 {tls}"), 2);
+    }
+    let report = broker.load(&format!("offline --subscribers 20 --messages 10 {tls}"));
+    assert_eq!((report.messages, report.lost), (Some(200), Some(0)), "{report:?}");
+    let report = broker.load(&format!("connections --connections 50 --seconds 0.1 --protocol 5 {tls}"));
+    assert!(report.tls && report.broker_cpu_us_per_connect > Some(0.0), "{report:?}");
 }
 
 #[test]

@@ -92,7 +92,16 @@ pub fn run(options: &Options, shape: Shape) -> anyhow::Result<Report> {
         let templates = Templates::new(options.protocol, &topics.names(number), first_source, options.payload, options.qos, false);
         let window = window(options, default_window, client.receive_maximum);
         report.window = (options.qos > 0).then_some(window);
-        let plan = Plan { templates, first_source, qos: options.qos, window, limit: None, paced: options.rate.is_some(), stamped };
+        let plan = Plan {
+            templates,
+            first_source,
+            qos: options.qos,
+            window,
+            batch: options.batch,
+            limit: None,
+            paced: options.rate.is_some(),
+            stamped,
+        };
         // Where there is one subscriber, the other thread publishes.
         let thread = if shape == Shape::Pairs { number % threads } else { threads - 1 - number % threads };
         workers[thread].publishers.push(Publisher::new(client.stream, plan));

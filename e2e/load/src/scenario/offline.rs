@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         let window = window(options, 100, client.receive_maximum);
         report.window = Some(window);
         let limit = Some((each * options.messages) as u64);
-        let plan = Plan { templates, first_source: first as u32, qos, window, limit, paced: false, stamped: false };
+        let plan = Plan { templates, first_source: first as u32, qos, window, batch: options.batch, limit, paced: false, stamped: false };
         worker.publishers.push(Publisher::new(client.stream, plan));
     }
     let meter = Meter::start(options.broker_pid)?;

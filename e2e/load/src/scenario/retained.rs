@@ -38,7 +38,16 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
             let templates = Templates::new(options.protocol, &names, first as u32, payload, options.qos, true);
             used = window(options, 100, client.receive_maximum);
             let limit = Some(each as u64);
-            let plan = Plan { templates, first_source: first as u32, qos: options.qos, window: used, limit, paced: false, stamped: false };
+            let plan = Plan {
+                templates,
+                first_source: first as u32,
+                qos: options.qos,
+                window: used,
+                batch: options.batch,
+                limit,
+                paced: false,
+                stamped: false,
+            };
             worker.publishers.push(Publisher::new(client.stream, plan));
         }
         Ok((worker, used))

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256};
+use bucketmq_load::certificates;
 
 /// How long a broker may take to listen.
 const START: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ impl Broker {
     /// Starts a process and waits until it listens.
     pub fn start(&self, place: &Place<'_>) -> anyhow::Result<Running> {
         if place.tls {
-            write_certificates(place.dir)?;
+            certificates::write(place.dir)?;
         }
         let log = File::create(place.dir.join("log"))?;
         let mut command = self.command(place)?;
@@ -205,16 +205,3 @@ log_dest stderr
 log_type error
 log_type warning
 ";
-
-/// A CA and a certificate for localhost on P-256, the kind public CAs issue by default now.
-fn write_certificates(dir: &Path) -> anyhow::Result<()> {
-    let mut params = CertificateParams::new(Vec::<String>::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let server = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?.signed_by(&key, &authority)?;
-    fs::write(dir.join("ca.pem"), authority.pem())?;
-    fs::write(dir.join("server.pem"), server.pem())?;
-    fs::write(dir.join("server.key"), key.serialize_pem())?;
-    Ok(())
-}

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,23 @@ pub fn describe(brokers: &[Broker]) -> Machine {
         brokers: brokers.iter().map(|broker| (broker.name.clone(), broker.version())).collect(),
         date: today(),
     }
+}
+
+/// The share of all processors' time that was used over `time` from now on, 0 to 1.
+pub fn busy_share(time: Duration) -> std::io::Result<f64> {
+    let before = processor_times()?;
+    thread::sleep(time);
+    let after = processor_times()?;
+    let (all, idle) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+    Ok(if all == 0 { 0.0 } else { 1.0 - idle as f64 / all as f64 })
+}
+
+/// All ticks and the idle ones of them, from the first line of `/proc/stat`.
+fn processor_times() -> std::io::Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks: Vec<u64> =
+        text.lines().next().unwrap_or("").split_ascii_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    Ok((ticks.iter().take(8).sum(), ticks.iter().skip(3).take(2).sum()))
 }
 
 fn today() -> String {

@@ -10,10 +10,13 @@ use bucketmq_load::process;
 use bucketmq_load::report::Report;
 
 use crate::brokers::{self, Broker, Place};
+use crate::machine;
 use crate::rows::Row;
 
 /// How long a process that was just started is left alone before it is measured.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The share of all processors that may be in use before a run.
+const BUSY: f64 = 0.1;
 /// How long a run may take beyond its publishing.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -46,7 +49,10 @@ impl Run<'_> {
     fn measure_in(&self, dir: &std::path::Path) -> anyhow::Result<Report> {
         let place = Place { dir, port: self.port, tls_port: self.port + 1, tls: self.row.tls };
         let mut running = self.broker.start(&place)?;
-        thread::sleep(SETTLE);
+        let busy = machine::busy_share(SETTLE)?;
+        if busy > BUSY {
+            eprintln!("the machine is busy: {:.0} % of its processors without a broker or a generator at work", busy * 100.0);
+        }
         if self.row.arguments.is_empty() {
             return Ok(Report { broker_rss_bytes_before: Some(process::rss_bytes(running.pid())?), ..Report::default() });
         }
