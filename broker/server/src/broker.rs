@@ -125,6 +125,15 @@ impl Broker {
         outcome
     }
 
+    /// Lets every connection look at what has changed: the access rules, say.
+    pub fn wake_all(&self) {
+        let mut wakers = Vec::new();
+        self.registry.for_each(|client| wakers.extend(client.lock().schedule()));
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
     /// True while memory is so short that QoS 0 is dropped.
     #[inline]
     pub fn sheds_qos0(&self) -> bool {

@@ -60,6 +60,8 @@ pub struct Client {
     /// Seconds since the broker's start at which a disconnected Session has something due; `u32::MAX`: nothing.
     pub due: AtomicU32,
     flow: AtomicU8,
+    /// Counts the times its output had room again.
+    drained: AtomicU32,
     /// True while a Network Connection is there.
     pub connected: AtomicBool,
     /// Client Identifier.
@@ -81,6 +83,7 @@ impl Client {
             keep_alive_limit: AtomicU32::new(0),
             due: AtomicU32::new(u32::MAX),
             flow: AtomicU8::new(Flow::Open as u8),
+            drained: AtomicU32::new(0),
             connected: AtomicBool::new(false),
             id: id.into(),
             owner,
@@ -117,8 +120,16 @@ impl Client {
         }
     }
 
+    /// How often its output has had room again: a publisher that waits sees whether anything moves.
+    pub fn drained(&self) -> u32 {
+        self.drained.load(Ordering::Relaxed)
+    }
+
     /// Says how it takes messages.
     pub fn set_flow(&self, flow: Flow) {
+        if flow == Flow::Open {
+            self.drained.fetch_add(1, Ordering::Relaxed);
+        }
         self.flow.store(flow as u8, Ordering::Relaxed);
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bucketmq_access::{Attempt, Principal};
 use bucketmq_listener::{Accepted, ListenerHandle, Transport};
 use bucketmq_packet::{
-    ConnAck, ConnAckProperties, Connect, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Violation, decode, topic,
+    ConnAck, ConnAckProperties, Connect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, Sender, Violation, decode, topic,
 };
 use bucketmq_session::{Link, LinkParameters, Session, Will};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,12 +40,11 @@ pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
 }
 
 async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
-    let Accepted { mut transport, listener, remote_addr, tls, permit, .. } = accepted;
+    let Accepted { mut transport, listener, remote_addr, tls, connect_deadline, permit } = accepted;
     let listener_config = listener.config();
-    let deadline = listener_config.connect_timeout;
     let max_packet_size = u32::try_from(broker.limits.load().max_packet_size.as_u64()).unwrap_or(u32::MAX);
     let mut buffer = Vec::with_capacity(CONNECT_BYTES);
-    let read = tokio::time::timeout(deadline, read_connect(&mut transport, &mut buffer, max_packet_size)).await;
+    let read = tokio::time::timeout_at(connect_deadline.into(), read_connect(&mut transport, &mut buffer, max_packet_size)).await;
     let used = match read {
         Ok(Ok(Some(used))) => used,
         Ok(Ok(None)) => return None,
@@ -69,11 +68,13 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
     broker.metrics.received(PacketType::Connect, 1);
     let Ok(Some((Packet::Connect(connect), _))) = decode(&buffer, ProtocolVersion::V5, Sender::Client, max_packet_size) else { return None };
     let version = connect.version;
+    let assigned = connect.client_id.is_empty().then(assigned_client_id);
+    let client_id = assigned.as_deref().unwrap_or(connect.client_id);
     let outcome = match check(&broker, &connect, &listener) {
         Err(refused) => Err(refused),
         Ok(()) => {
             let attempt = Attempt {
-                client_id: connect.client_id,
+                client_id,
                 username: connect.username,
                 password: connect.password,
                 certificate_identity: tls.as_ref().and_then(|tls| tls.identity.as_deref()),
@@ -81,10 +82,13 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
                 listener: listener.name(),
                 remote_addr: remote_addr.map(|address| address.ip()),
             };
-            let generation = broker.access.generation();
             match broker.access.authenticate(attempt).await {
-                Ok(principal) => Ok((principal, generation)),
+                Ok(principal) => {
+                    broker.metrics.authenticated(principal.method().name(), true);
+                    Ok(principal)
+                }
                 Err(refusal) => {
+                    broker.metrics.authenticated(refusal.method.name(), false);
                     info!(client_id = connect.client_id, remote_addr = ?remote_addr, reason_code = ?refusal.reason_code, detail = %refusal, "CONNECT refused");
                     Err(Refused { version: Some(version), reason_code: refusal.reason_code, clause: "MQTT-3.1.4-2", detail: "not accepted" })
                 }
@@ -92,7 +96,7 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
         }
     };
     let pending = buffer[used..].to_vec();
-    let opened = outcome.and_then(|(principal, generation)| open_session(&broker, &connect, principal, generation, &listener));
+    let opened = outcome.and_then(|principal| open_session(&broker, &connect, assigned.as_deref(), principal, &listener));
     match opened {
         Ok((terms, connack)) => Some(Connection::new(Opened { transport, permit, pending, connack, terms })),
         Err(refused) => {
@@ -240,8 +244,8 @@ fn assigned_client_id() -> String {
 fn open_session(
     broker: &Arc<Broker>,
     connect: &Connect<'_>,
+    assigned: Option<&str>,
     principal: Principal,
-    access_generation: u64,
     listener: &Arc<ListenerHandle>,
 ) -> Result<(Terms, Vec<u8>), Refused> {
     let limits = broker.limits.load();
@@ -252,8 +256,7 @@ fn open_session(
     {
         return Err(Refused { version: Some(version), reason_code: ReasonCode::NotAuthorized, clause: "MQTT-3.1.4-2", detail: "publishing the Will is not allowed" });
     }
-    let assigned = connect.client_id.is_empty().then(assigned_client_id);
-    let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+    let client_id = assigned.unwrap_or(connect.client_id);
     let asked = match (v5, connect.clean_start) {
         (true, _) => connect.properties.session_expiry_interval.unwrap_or(0),
         (false, true) => 0,
@@ -293,11 +296,11 @@ fn open_session(
         // [MQTT-3.2.2-21] Told when it is not what the Client asked for.
         session_expiry_interval: (expiry != asked).then_some(expiry),
         receive_maximum: Some(limits.receive_maximum),
-        maximum_qos: (qos_max < 2).then_some(qos_max),
+        maximum_qos: QoS::try_from(qos_max).ok().filter(|qos| *qos < QoS::ExactlyOnce),
         retain_available: (!limits.retained_enabled).then_some(false),
         maximum_packet_size: Some(max_packet_size),
         // [MQTT-3.2.2-16]
-        assigned_client_identifier: assigned.as_deref(),
+        assigned_client_identifier: assigned,
         topic_alias_maximum: (limits.topic_alias_maximum > 0).then_some(limits.topic_alias_maximum),
         wildcard_subscription_available: (!limits.wildcard_subscriptions).then_some(false),
         subscription_identifiers_available: (!limits.subscription_identifiers).then_some(false),
@@ -317,9 +320,7 @@ fn open_session(
         max_packet_size,
         receive_maximum: limits.receive_maximum,
         max_qos: qos_max,
-        problem_information: connect.properties.request_problem_information,
         expires_at_once: asked == 0,
-        access_generation,
         listener: listener.clone(),
         rates,
     };

@@ -23,6 +23,7 @@ use crate::buffers::{self, READ_BYTES};
 use crate::client::{ClientRef, Flow};
 use crate::config::Limits;
 use crate::deliver::StoreBacklog;
+use crate::metrics::Closed;
 use crate::publish::{HOLD_MS_MAX, MatchCache, Progress, Scratch, wake};
 use crate::rate::{Rates, pause};
 
@@ -67,6 +68,8 @@ impl From<io::Error> for Closing {
 struct Hold {
     sleep: Pin<Box<Sleep>>,
     target: Option<ClientRef>,
+    /// What the target's count of drains was when the wait began.
+    drained: u32,
 }
 
 /// One Network Connection with an accepted CONNECT.
@@ -80,11 +83,8 @@ pub struct Connection {
     pub(crate) max_packet_size: u32,
     pub(crate) receive_maximum: u16,
     pub(crate) max_qos: u8,
-    /// Request Problem Information [MQTT-3.1.2-29].
-    pub(crate) problem_information: bool,
     /// Session Expiry Interval was 0 in CONNECT: DISCONNECT may not change it [MQTT-3.1.2-23].
     pub(crate) expires_at_once: bool,
-    pub(crate) access_generation: u64,
     pub(crate) cache: Option<Box<MatchCache>>,
     pub(crate) aliases_in: Option<Box<AliasesIn>>,
     /// QoS 1 PUBLISHes of this batch whose PUBACK is not written yet.
@@ -137,12 +137,8 @@ pub struct Terms {
     pub receive_maximum: u16,
     /// Largest QoS the Client may publish.
     pub max_qos: u8,
-    /// Request Problem Information.
-    pub problem_information: bool,
     /// Session Expiry Interval was 0.
     pub expires_at_once: bool,
-    /// Generation of the access rules `principal` stands for.
-    pub access_generation: u64,
     /// The listener it came through.
     pub listener: Arc<ListenerHandle>,
     /// Message and byte rates, when there are limits.
@@ -162,9 +158,7 @@ impl Connection {
             max_packet_size,
             receive_maximum,
             max_qos,
-            problem_information,
             expires_at_once,
-            access_generation,
             listener,
             rates,
         } = terms;
@@ -177,9 +171,7 @@ impl Connection {
             max_packet_size,
             receive_maximum,
             max_qos,
-            problem_information,
             expires_at_once,
-            access_generation,
             cache: None,
             aliases_in: None,
             unacknowledged: 0,
@@ -223,7 +215,8 @@ impl Connection {
     pub(crate) fn hold(&mut self, target: ClientRef) {
         self.broker.metrics.holds.add(1);
         let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(HOLD_MS_MAX)));
-        self.hold = Some(Box::new(Hold { sleep, target: Some(target) }));
+        let drained = target.drained();
+        self.hold = Some(Box::new(Hold { sleep, target: Some(target), drained }));
     }
 
     /// Looks at what others want of this task: take-over, close.
@@ -326,7 +319,8 @@ impl Connection {
         if hold.sleep.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        self.hold_over = hold.target.is_some();
+        // A subscriber that others fill again and again does read: only one that has not moved all this time lags.
+        self.hold_over = hold.target.as_ref().is_some_and(|target| target.drained() == hold.drained);
         self.hold = None;
         Poll::Ready(())
     }
@@ -421,7 +415,7 @@ impl Connection {
         let wait = pause(self.rates.as_deref(), &self.listener, self.batch_messages, self.batch_bytes);
         (self.batch_messages, self.batch_bytes) = (0, 0);
         if !wait.is_zero() && self.hold.is_none() {
-            self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None }));
+            self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None, drained: 0 }));
         }
         Ok(())
     }
@@ -523,11 +517,9 @@ impl Connection {
 
     /// After a reload of the access rules: is the principal still who it was, and may its Subscriptions stay?
     fn refresh_access(&mut self) -> Result<(), Closing> {
-        let generation = self.broker.access.generation();
-        if generation == self.access_generation {
+        if self.broker.access.generation() == self.principal.generation() {
             return Ok(());
         }
-        self.access_generation = generation;
         match self.broker.access.refresh(&self.principal) {
             None => Err(Closing::Server(ReasonCode::NotAuthorized)),
             Some(principal) => {
@@ -574,6 +566,14 @@ impl Connection {
     pub async fn run(mut self) {
         let closing = std::future::poll_fn(|context| self.poll_serve(context)).await;
         debug!(client_id = %self.client.id, closing = ?closing, "connection ends");
+        self.broker.metrics.closed(match &closing {
+            Closing::Disconnect { .. } => Closed::Disconnect,
+            Closing::Peer | Closing::Io(_) => Closed::Network,
+            Closing::TakenOver => Closed::TakenOver,
+            Closing::Violation(_) => Closed::Violation,
+            Closing::Server(ReasonCode::KeepAliveTimeout) => Closed::KeepAlive,
+            Closing::Server(_) => Closed::Server,
+        });
         self.leave(&closing);
         // Cold and larger than the rest of this future: boxed, so that an idle connection does not carry it.
         Box::pin(self.say_goodbye(closing)).await;

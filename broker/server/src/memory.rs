@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bucketmq_listener::Totals;
 use tracing::{info, warn};
 
 use crate::broker::Broker;
@@ -38,7 +39,7 @@ pub fn watermark(configured: u64) -> u64 {
 }
 
 /// Runs until the broker stops.
-pub async fn run(broker: Arc<Broker>) {
+pub async fn run(broker: Arc<Broker>, totals: Arc<Totals>) {
     let mut shedding = false;
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -46,6 +47,7 @@ pub async fn run(broker: Arc<Broker>) {
         let resident = resident_bytes() as f64;
         let now_shedding = if shedding { resident > mark * RECOVERED_FACTOR } else { resident > mark };
         broker.set_shedding(now_shedding, resident > mark * QOS0_FACTOR);
+        totals.set_shedding(now_shedding);
         if now_shedding != shedding {
             shedding = now_shedding;
             if shedding {

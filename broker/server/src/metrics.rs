@@ -3,12 +3,13 @@
 //! Names are constants in this file; every name begins with `mqtt_`, every label is bounded (no Client Identifier, no topic).
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bucketmq_packet::{PacketType, QoS};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Cells per counter. Threads beyond share.
 const CELLS: usize = 8;
@@ -110,6 +111,7 @@ pub struct Metrics {
     dropped: [Spread; 9],
     /// Network Connections that reached CONNACK 0x00.
     pub connections_opened: Spread,
+    closed: [Spread; 6],
     /// Sessions taken over by a new connection.
     pub takeovers: Spread,
     /// CONNECT refused or connections closed for what the Client sent.
@@ -118,7 +120,39 @@ pub struct Metrics {
     pub wills: Spread,
     /// Publishers held because a subscriber's output was full.
     pub holds: Spread,
+    authentication: [[Spread; 2]; 3],
+    /// Publications and Subscriptions refused by the access rules.
+    pub denied: Spread,
 }
+
+/// Why a connection ended; the label values of `mqtt_connections_closed_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Closed {
+    /// The Client sent DISCONNECT.
+    Disconnect,
+    /// The socket was closed or failed.
+    Network,
+    /// Another connection took the Session.
+    TakenOver,
+    /// The Client broke a rule.
+    Violation,
+    /// Nothing came within one and a half times the Keep Alive.
+    KeepAlive,
+    /// The broker ended it for another reason.
+    Server,
+}
+
+const CLOSED: [(&str, Closed); 6] = [
+    ("disconnect", Closed::Disconnect),
+    ("network", Closed::Network),
+    ("taken_over", Closed::TakenOver),
+    ("violation", Closed::Violation),
+    ("keep_alive", Closed::KeepAlive),
+    ("server", Closed::Server),
+];
+
+const METHODS: [&str; 3] = ["certificate", "password", "anonymous"];
 
 impl Metrics {
     /// Counts packets from Clients.
@@ -131,6 +165,17 @@ impl Metrics {
     #[inline]
     pub fn sent(&self, kind: PacketType, count: u64) {
         self.packets_sent[kind as usize & 15].add(count);
+    }
+
+    /// Counts the end of a Network Connection.
+    pub fn closed(&self, why: Closed) {
+        self.closed[why as usize].add(1);
+    }
+
+    /// Counts an attempt to authenticate.
+    pub fn authenticated(&self, method: &str, accepted: bool) {
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(1);
+        self.authentication[method][usize::from(accepted)].add(1);
     }
 
     /// Counts Application Messages from Clients.
@@ -188,6 +233,12 @@ pub struct Gauges {
     pub queue_messages: i64,
     /// Their bytes.
     pub queue_bytes: i64,
+    /// QoS 1 and 2 messages sent and not finished.
+    pub inflight_messages: i64,
+    /// TLS handshakes completed per listener name.
+    pub tls_handshakes: Vec<(String, u64)>,
+    /// Listener, subject and end of validity (seconds since 1970) of each certificate in force.
+    pub certificate_expiry: Vec<(String, String, i64)>,
     /// Resident memory.
     pub resident_bytes: i64,
     /// 1 while the broker sheds load.
@@ -198,12 +249,26 @@ pub struct Gauges {
 
 /// Hands [`Metrics`] to Prometheus.
 pub struct Exporter {
-    metrics: &'static Metrics,
+    metrics: Arc<Metrics>,
     packets: IntCounterVec,
     bytes: IntCounterVec,
     messages: [IntCounterVec; 3],
-    plain: IntCounterVec,
+    closed: IntCounterVec,
+    authentication: IntCounterVec,
+    plain: Vec<(IntCounter, Read)>,
 }
+
+/// Reads one counter.
+type Read = fn(&Metrics) -> u64;
+
+const PLAIN: [(&str, &str, Read); 6] = [
+    ("mqtt_connections_opened_total", "Network Connections accepted with CONNACK 0x00.", |metrics| metrics.connections_opened.get()),
+    ("mqtt_session_takeovers_total", "Sessions taken over by a new Network Connection.", |metrics| metrics.takeovers.get()),
+    ("mqtt_protocol_violations_total", "Connections closed for what the Client sent.", |metrics| metrics.violations.get()),
+    ("mqtt_wills_published_total", "Wills published.", |metrics| metrics.wills.get()),
+    ("mqtt_publisher_holds_total", "Times a publisher was held because a subscriber's output was full.", |metrics| metrics.holds.get()),
+    ("mqtt_acl_denied_total", "Publications and Subscriptions refused by the access rules.", |metrics| metrics.denied.get()),
+];
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect("name and labels are valid")
@@ -211,7 +276,7 @@ fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
 
 impl Exporter {
     /// An exporter of `metrics`.
-    pub fn new(metrics: &'static Metrics) -> Self {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
             packets: counter("mqtt_packets_total", "MQTT Control Packets.", &["direction", "type"]),
@@ -221,7 +286,9 @@ impl Exporter {
                 counter("mqtt_messages_delivered_total", "Application Messages handed to a Client's output or queue.", &["qos"]),
                 counter("mqtt_messages_dropped_total", "Application Messages not delivered.", &["reason"]),
             ],
-            plain: counter("mqtt_events_total", "Things that happened to connections and Sessions.", &["event"]),
+            closed: counter("mqtt_connections_closed_total", "Network Connections ended.", &["reason"]),
+            authentication: counter("mqtt_auth_total", "Attempts to authenticate.", &["method", "result"]),
+            plain: PLAIN.iter().map(|(name, help, read)| (IntCounter::new(*name, *help).expect("name is valid"), *read)).collect(),
         }
     }
 
@@ -236,7 +303,9 @@ impl Collector for Exporter {
         let mut all = self.packets.desc();
         all.extend(self.bytes.desc());
         all.extend(self.messages.iter().flat_map(Collector::desc));
-        all.extend(self.plain.desc());
+        all.extend(self.closed.desc());
+        all.extend(self.authentication.desc());
+        all.extend(self.plain.iter().flat_map(|(counter, _)| counter.desc()));
         all
     }
 
@@ -258,15 +327,22 @@ impl Collector for Exporter {
         for (label, why) in DROPPED {
             set(&self.messages[2], &[label], self.metrics.dropped[why as usize].get());
         }
-        set(&self.plain, &["connection_opened"], self.metrics.connections_opened.get());
-        set(&self.plain, &["session_takeover"], self.metrics.takeovers.get());
-        set(&self.plain, &["protocol_violation"], self.metrics.violations.get());
-        set(&self.plain, &["will_published"], self.metrics.wills.get());
-        set(&self.plain, &["publisher_held"], self.metrics.holds.get());
+        for (label, why) in CLOSED {
+            set(&self.closed, &[label], self.metrics.closed[why as usize].get());
+        }
+        for (method, results) in METHODS.iter().zip(&self.metrics.authentication) {
+            set(&self.authentication, &[method, "refused"], results[0].get());
+            set(&self.authentication, &[method, "accepted"], results[1].get());
+        }
+        for (counter, read) in &self.plain {
+            counter.inc_by(read(&self.metrics).saturating_sub(counter.get()));
+        }
         let mut all = self.packets.collect();
         all.extend(self.bytes.collect());
         all.extend(self.messages.iter().flat_map(Collector::collect));
-        all.extend(self.plain.collect());
+        all.extend(self.closed.collect());
+        all.extend(self.authentication.collect());
+        all.extend(self.plain.iter().flat_map(|(counter, _)| counter.collect()));
         all
     }
 }
@@ -276,14 +352,17 @@ pub struct GaugeSet {
     connections: IntGaugeVec,
     sessions: IntGaugeVec,
     subscriptions: IntGaugeVec,
-    plain: Vec<(&'static str, prometheus::IntGauge)>,
+    certificates: IntGaugeVec,
+    handshakes: IntCounterVec,
+    plain: Vec<prometheus::IntGauge>,
 }
 
-const PLAIN_GAUGES: [(&str, &str); 7] = [
+const PLAIN_GAUGES: [(&str, &str); 8] = [
     ("mqtt_retained_messages", "Retained messages."),
     ("mqtt_retained_bytes", "Bytes of retained messages: topic, payload and properties."),
     ("mqtt_session_queue_messages", "Messages waiting in Sessions' queues."),
     ("mqtt_session_queue_bytes", "Bytes waiting in Sessions' queues."),
+    ("mqtt_inflight_messages", "QoS 1 and 2 messages sent and not finished."),
     ("mqtt_process_resident_bytes", "Resident memory of the broker."),
     ("mqtt_load_shedding", "1 while the broker refuses load because memory is short."),
     ("mqtt_drain_state", "0 serving, 1 draining."),
@@ -300,13 +379,19 @@ impl GaugeSet {
         let connections = vec("mqtt_connections", "Open Network Connections.", &["listener", "protocol"])?;
         let sessions = vec("mqtt_sessions", "Sessions.", &["state"])?;
         let subscriptions = vec("mqtt_subscriptions", "Subscriptions.", &["kind"])?;
+        let expiry = "mqtt_tls_certificate_expiry_timestamp_seconds";
+        let certificates = vec(expiry, "End of validity of the certificate in force, seconds since 1970.", &["listener", "subject"])?;
+        let handshakes = counter("mqtt_tls_handshake_total", "TLS handshakes completed.", &["listener"]);
+        registry.register(Box::new(handshakes.clone()))?;
+        let build = vec("mqtt_build_info", "1; the labels say what runs.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let mut plain = Vec::new();
         for (name, help) in PLAIN_GAUGES {
             let gauge = prometheus::IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
-            plain.push((name, gauge));
+            plain.push(gauge);
         }
-        Ok(Self { connections, sessions, subscriptions, plain })
+        Ok(Self { connections, sessions, subscriptions, certificates, handshakes, plain })
     }
 
     /// Sets all from `gauges`.
@@ -319,16 +404,25 @@ impl GaugeSet {
         self.sessions.with_label_values(&["disconnected"]).set(gauges.sessions_disconnected);
         self.subscriptions.with_label_values(&["plain"]).set(gauges.subscriptions);
         self.subscriptions.with_label_values(&["shared"]).set(gauges.subscriptions_shared);
+        self.certificates.reset();
+        for (listener, subject, not_after) in &gauges.certificate_expiry {
+            self.certificates.with_label_values(&[listener, subject]).set(*not_after);
+        }
+        for (listener, count) in &gauges.tls_handshakes {
+            let counter = self.handshakes.with_label_values(&[listener]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         let values = [
             gauges.retained_messages,
             gauges.retained_bytes,
             gauges.queue_messages,
             gauges.queue_bytes,
+            gauges.inflight_messages,
             gauges.resident_bytes,
             gauges.shedding,
             gauges.drain_state,
         ];
-        for ((_, gauge), value) in self.plain.iter().zip(values) {
+        for (gauge, value) in self.plain.iter().zip(values) {
             gauge.set(value);
         }
     }

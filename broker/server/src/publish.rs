@@ -251,7 +251,8 @@ impl Connection {
             }
         } else {
             broker.metrics.dropped(Dropped::NotAuthorized, scratch.items.len() as u64);
-            reason_code = self.denied(scratch.items.iter().any(|item| item.qos == QoS::AtMostOnce))?;
+            broker.metrics.denied.add(scratch.items.len() as u64);
+            reason_code = self.denied()?;
         }
         if counts[1] + counts[2] > 0 {
             self.acknowledge(&scratch.items, reason_code, counts);
@@ -411,15 +412,12 @@ impl Connection {
     }
 
     /// What a publisher without the right gets to hear.
-    fn denied(&mut self, has_qos0: bool) -> Result<ReasonCode, Closing> {
+    fn denied(&self) -> Result<ReasonCode, Closing> {
         use bucketmq_access::OnDeny;
         match self.broker.access.on_deny() {
             OnDeny::Disconnect => Err(violation(ReasonCode::NotAuthorized, "MQTT-5.4.2-1", "publishing to this topic is not allowed").into()),
             OnDeny::Drop => Ok(ReasonCode::Success),
-            OnDeny::Reject => {
-                let _ = has_qos0;
-                Ok(ReasonCode::NotAuthorized)
-            }
+            OnDeny::Reject => Ok(ReasonCode::NotAuthorized),
         }
     }
 

@@ -57,6 +57,7 @@ impl Connection {
             return ReasonCode::WildcardSubscriptionsNotSupported;
         }
         if !self.principal.may_subscribe(parsed.filter) {
+            self.broker.metrics.denied.add(1);
             return ReasonCode::NotAuthorized;
         }
         let broker = self.broker.clone();

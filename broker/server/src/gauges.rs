@@ -1,0 +1,48 @@
+//! Reading the gauges: what is counted by looking, when somebody scrapes.
+
+use std::sync::atomic::Ordering;
+
+use bucketmq_listener::Listeners;
+
+use crate::broker::Broker;
+use crate::memory;
+use crate::metrics::Gauges;
+
+/// The state of `broker` as numbers.
+pub fn read(broker: &Broker, listeners: &Listeners) -> Gauges {
+    let mut gauges = Gauges::default();
+    broker.registry.for_each(|client| {
+        if client.connected.load(Ordering::Relaxed) {
+            gauges.sessions_connected += 1;
+        } else {
+            gauges.sessions_disconnected += 1;
+        }
+        let state = client.lock();
+        gauges.queue_messages += state.session.waiting() as i64;
+        gauges.queue_bytes += state.session.waiting_bytes() as i64;
+        gauges.inflight_messages += i64::from(state.session.inflight());
+    });
+    let (entries, bytes) = broker.groups.waiting();
+    gauges.queue_messages += entries as i64;
+    gauges.queue_bytes += bytes as i64;
+    {
+        let subscriptions = broker.subscriptions.read();
+        gauges.subscriptions = subscriptions.len() as i64;
+        gauges.subscriptions_shared = subscriptions.shared_len() as i64;
+    }
+    let retained = broker.store.retained_usage();
+    gauges.retained_messages = retained.messages as i64;
+    gauges.retained_bytes = retained.bytes as i64;
+    gauges.resident_bytes = memory::resident_bytes() as i64;
+    gauges.shedding = i64::from(broker.sheds_connections());
+    gauges.drain_state = i64::from(broker.is_draining());
+    for bound in listeners.bound() {
+        let handle = &bound.handle;
+        gauges.connections.push((handle.name().to_owned(), format!("{:?}", handle.protocol()).to_ascii_lowercase(), handle.connections() as i64));
+        gauges.tls_handshakes.push((handle.name().to_owned(), handle.counters.tls_handshakes()));
+    }
+    for certificate in listeners.certificates() {
+        gauges.certificate_expiry.push((certificate.listener, certificate.subject, certificate.not_after));
+    }
+    gauges
+}
