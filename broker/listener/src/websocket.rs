@@ -1,8 +1,8 @@
 //! WebSocket as a byte stream. Control Packets travel in binary frames and need not be aligned with them [MQTT-6.0.0-2], so that a reader sees one
 //! stream of bytes and a writer makes one frame of each write.
 //!
-//! Nothing is buffered: frames are decoded in the reader's own buffer and written from the writer's. What an idle connection keeps is a header's worth
-//! of bytes, a tenth of what the WebSocket crates keep.
+//! Nothing is buffered: frames are decoded in the reader's own buffer and written from the writer's. What an idle connection keeps is this struct of
+//! some 200 bytes, where the WebSocket crates keep 4 KiB and more.
 
 pub mod frame;
 pub mod upgrade;

@@ -81,6 +81,17 @@ struct Loaded {
     hash: [u8; 32],
 }
 
+impl Loaded {
+    /// A certificate that is too old or too young is served all the same: Clients that do not check go on, the others say why.
+    fn warn_of_invalid(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
+        for info in self.certificates.iter().filter(|info| !(info.not_before..=info.not_after).contains(&now)) {
+            let (listener, cert) = (&info.listener, info.cert.display());
+            tracing::warn!(listener, %cert, subject = info.subject, not_after = info.not_after, "the certificate is not valid today");
+        }
+    }
+}
+
 /// What tells without reading that a file changed: times, size and identity. It is of what a symlink points to, so that a swapped link shows.
 type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
 
@@ -98,6 +109,7 @@ impl TlsServer {
         // Before reading: what changes meanwhile is then seen at the next look.
         let stamps = stamps(&settings);
         let loaded = load(listener, &settings, client_auth)?;
+        loaded.warn_of_invalid();
         Ok(TlsServer {
             listener: listener.to_owned(),
             settings,
@@ -127,6 +139,7 @@ impl TlsServer {
                     tracing::info!(listener = self.listener, "TLS files reloaded");
                 }
                 if loaded.hash != self.current.load().hash {
+                    loaded.warn_of_invalid();
                     self.current.store(Arc::new(loaded));
                 }
             }
@@ -238,10 +251,6 @@ fn load_pair(listener: &str, pair: &Certificate, reader: &mut Reader) -> Result<
         not_before: parsed.validity().not_before.timestamp(),
         not_after: parsed.validity().not_after.timestamp(),
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
-    if now > info.not_after || now < info.not_before {
-        tracing::warn!(listener, cert = %pair.cert.display(), subject = info.subject, "the certificate is not valid today");
-    }
     let key = CertifiedKey::from_der(chain, key, &PROVIDER).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch { cert: pair.cert.clone(), key: pair.key.clone() },
         other => content(&pair.key, format!("holds a key that cannot be used: {other}")),
