@@ -174,9 +174,11 @@ pub fn covers(wide: &str, narrow: &str) -> bool {
     if wildcard_meets_dollar(wide, narrow) {
         return false;
     }
-    // "#" asks for one level at least, and so does "+/#".
-    if narrow == "#" {
-        return matches!(wide, "#" | "+/#");
+    // The level above "#" is none here: "#" asks for one level at least, "/#" for two, since no topic is empty [MQTT-4.7.3-1].
+    match narrow {
+        "#" => return matches!(wide, "#" | "+/#"),
+        "/#" => return matches!(wide, "#" | "+/#" | "+/+/#" | "/#" | "/+/#"),
+        _ => {}
     }
     let mut wide = wide.split('/');
     let mut narrow = narrow.split('/');
@@ -193,7 +195,8 @@ pub fn covers(wide: &str, narrow: &str) -> bool {
 
 /// Is there a topic that both filters match?
 pub fn intersects(a: &str, b: &str) -> bool {
-    if wildcard_meets_dollar(a, b) || wildcard_meets_dollar(b, a) {
+    // "/#" and "+" would meet in the empty topic, which is none [MQTT-4.7.3-1].
+    if wildcard_meets_dollar(a, b) || wildcard_meets_dollar(b, a) || matches!((a, b), ("/#", "+") | ("+", "/#")) {
         return false;
     }
     let mut a = a.split('/');

@@ -140,39 +140,70 @@ fn model(filter: &[&str], topic: &[&str], first: bool) -> bool {
     }
 }
 
-fn filter() -> impl Strategy<Value = String> {
-    let level = prop::sample::select(vec!["", "a", "b", "$a", "+", "+"]);
-    (prop::collection::vec(level, 1..DEPTH), any::<bool>()).prop_filter_map("empty", |(mut levels, hash)| {
-        if hash {
-            *levels.last_mut()? = "#";
+/// Every filter of up to three levels.
+fn all_filters() -> Vec<String> {
+    let mut all = vec!["#".to_owned()];
+    let mut longest = vec![String::new()];
+    for depth in 0..DEPTH - 1 {
+        let mut next = Vec::new();
+        for head in &longest {
+            let join = |level: &str| if depth == 0 { level.to_owned() } else { format!("{head}/{level}") };
+            next.extend(["", "a", "b", "$a", "+"].map(join));
+            all.push(join("#"));
         }
-        Some(levels.join("/")).filter(|filter| !filter.is_empty())
-    })
+        all.extend(next.iter().cloned());
+        longest = next;
+    }
+    all.retain(|filter| !filter.is_empty());
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[test]
+fn what_is_made_of_valid_levels_is_a_valid_filter() {
+    for filter in &all_filters() {
+        assert_eq!(check_filter(filter), Ok(Filter { share_name: None, filter }));
+        assert_eq!(check_filter(&format!("$share/group/{filter}")), Ok(Filter { share_name: Some("group"), filter }));
+    }
+}
+
+#[test]
+fn every_filter_matches_what_the_model_says() {
+    let topics = all_topics();
+    for filter in all_filters() {
+        let levels: Vec<&str> = filter.split('/').collect();
+        for topic in &topics {
+            assert_eq!(matches(&filter, topic), model(&levels, &topic.split('/').collect::<Vec<_>>(), true), "{filter} {topic}");
+        }
+    }
+}
+
+#[test]
+fn covering_and_intersecting_are_what_trying_all_topics_says() {
+    let topics = all_topics();
+    let filters: Vec<(String, Vec<bool>)> =
+        all_filters().into_iter().map(|filter| (filter.clone(), topics.iter().map(|topic| matches(&filter, topic)).collect())).collect();
+    for (a, of_a) in &filters {
+        for (b, of_b) in &filters {
+            let covered = of_b.iter().zip(of_a).all(|(narrow, wide)| *wide || !*narrow);
+            let common = of_a.iter().zip(of_b).any(|(one, other)| *one && *other);
+            assert_eq!(covers(a, b), covered, "{a} covers {b}");
+            assert_eq!(intersects(a, b), common, "{a} intersects {b}");
+        }
+    }
 }
 
 proptest! {
     #[test]
-    fn matching_agrees_with_the_model(filter in filter()) {
-        let levels: Vec<&str> = filter.split('/').collect();
-        for topic in all_topics() {
-            prop_assert_eq!(matches(&filter, &topic), model(&levels, &topic.split('/').collect::<Vec<_>>(), true), "{} {}", filter, topic);
+    fn any_text_is_judged_without_a_panic(text in "[a$#+/\\x00ü]{0,12}", prefix in prop::sample::select(vec!["", "$share/", "$share/g/"])) {
+        let text = format!("{prefix}{text}");
+        let name = check_name(&text).is_ok();
+        prop_assert_eq!(name, !text.is_empty() && !text.contains(['+', '#', '\0']));
+        if let Ok(Filter { share_name, filter }) = check_filter(&text) {
+            prop_assert!(!filter.is_empty() && share_name.is_none_or(|share| !share.is_empty() && !share.contains(['/', '+', '#'])));
+            prop_assert!(covers(filter, filter) && intersects(filter, filter));
+            prop_assert!(share_name.is_some() || !name || matches(&text, &text));
         }
-    }
-
-    #[test]
-    fn covering_and_intersecting_agree_with_all_topics_tried(a in filter(), b in filter()) {
-        let topics = all_topics();
-        let covered = topics.iter().all(|topic| !matches(&b, topic) || matches(&a, topic));
-        let common = topics.iter().any(|topic| matches(&a, topic) && matches(&b, topic));
-        prop_assert_eq!(covers(&a, &b), covered, "{} covers {}", a, b);
-        prop_assert_eq!(intersects(&a, &b), common, "{} intersects {}", a, b);
-        prop_assert_eq!(intersects(&b, &a), common);
-    }
-
-    #[test]
-    fn what_is_made_of_valid_levels_is_a_valid_filter(filter in filter()) {
-        prop_assert_eq!(check_filter(&filter), Ok(Filter { share_name: None, filter: &filter }));
-        let shared = format!("$share/group/{filter}");
-        prop_assert_eq!(check_filter(&shared), Ok(Filter { share_name: Some("group"), filter: &filter }));
     }
 }
