@@ -182,15 +182,16 @@ fn load(file: Option<&Path>, environment: &[(String, String)], flags: &ServeFlag
     };
     let mut errors = env::lay_over(&mut tree, environment);
     lay_flags_over(&mut tree, flags);
-    let config: Config = match deserialize::read(&tree) {
-        Ok(config) => config,
-        Err(more) => {
-            errors.extend(more);
-            return Err(errors);
-        }
-    };
-    let (config, more) = complete(config, &tree, flags);
-    errors.extend(more);
+    let (config, wrong) = deserialize::read::<Config>(&tree);
+    errors.extend(wrong);
+    let Some(config) = config else { return Err(errors) };
+    if !errors.is_empty() {
+        // Listeners and roles with a part missing would be blamed for that part; numbers stand for themselves.
+        let told: HashSet<String> = errors.iter().map(|error| error.key.clone()).collect();
+        errors.extend(check_limits(&config.limits, &tree).filter(|error| !told.contains(&error.key)));
+        return Err(errors);
+    }
+    let (config, errors) = complete(config, &tree, flags);
     if errors.is_empty() { Ok(config) } else { Err(errors) }
 }
 
@@ -247,10 +248,8 @@ fn complete(mut config: Config, tree: &Node, flags: &ServeFlags) -> (Config, Vec
         let (origin, key) = place(index, key.as_str());
         wrong(origin, key, problem);
     }
-    for error in config.limits.validate().err().into_iter().flatten() {
-        let key = format!("limits.{}", error.key);
-        wrong(at(&key), key, error.problem);
-    }
+    errors.extend(check_limits(&config.limits, tree));
+    let mut wrong = |origin: Origin, key: String, problem: String| errors.push(ConfigError { origin, key, problem });
     if let Some((key, problem)) = check_roles(&config.access) {
         wrong(at(&key), key, problem);
     }
@@ -273,6 +272,14 @@ fn complete(mut config: Config, tree: &Node, flags: &ServeFlags) -> (Config, Vec
         wrong(at("sys_topics.interval"), "sys_topics.interval".into(), problem);
     }
     (config, errors)
+}
+
+/// Which limits are out of their range.
+fn check_limits(limits: &Limits, tree: &Node) -> impl Iterator<Item = ConfigError> {
+    limits.validate().err().into_iter().flatten().map(|error| {
+        let key = format!("limits.{}", error.key);
+        ConfigError { origin: tree.origin_of(&KeyPath::parse(&key).0).clone(), key, problem: error.problem }
+    })
 }
 
 /// What is wrong with which listener; those without a name get one that no other has.

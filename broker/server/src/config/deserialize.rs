@@ -13,14 +13,15 @@ use super::tree::{KeyPath, Node, Step, Value};
 /// Mistakes told at one time. More than this is another kind of file.
 const ERRORS_MAX: usize = 50;
 
-/// Reads `T`, or tells every mistake that can be told: after one, what is wrong is skipped and all is read again.
-pub fn read<T: DeserializeOwned>(tree: &Node) -> Result<T, Vec<ConfigError>> {
+/// Reads `T` and tells every mistake that can be told: after one, what is wrong is skipped and all is read again. With mistakes, `T` has defaults in
+/// their places.
+pub fn read<T: DeserializeOwned>(tree: &Node) -> (Option<T>, Vec<ConfigError>) {
     let mut skipped = BTreeSet::new();
+    let mut misspelt = BTreeSet::new();
     let mut errors: Vec<ConfigError> = Vec::new();
     loop {
         let failure = match T::deserialize(At { node: tree, path: KeyPath::default(), skipped: &skipped }) {
-            Ok(value) if errors.is_empty() => return Ok(value),
-            Ok(_) => return Err(errors),
+            Ok(value) => return (Some(value), errors),
             Err(failure) => failure,
         };
         let container = failure.path.unwrap_or_default();
@@ -29,13 +30,18 @@ pub fn read<T: DeserializeOwned>(tree: &Node) -> Result<T, Vec<ConfigError>> {
             None => container.clone(),
         };
         let missing = matches!(failure.kind, Kind::Missing(_));
-        // What is missing because it was wrong has been told.
-        if !(missing && skipped.contains(&path)) {
+        if let Kind::Unknown(key, known) = &failure.kind
+            && let Some(meant) = nearest(key, known.iter().copied())
+        {
+            misspelt.insert(container.join(Step::Key(meant.to_owned())));
+        }
+        // What is missing because it was wrong or misspelt has been told.
+        if !(missing && (skipped.contains(&path) || misspelt.contains(&path))) {
             errors.push(ConfigError { origin: tree.origin_of(&path.0).clone(), key: path.to_string(), problem: failure.kind.to_string() });
         }
         let skip = if missing { container } else { path };
         if errors.len() >= ERRORS_MAX || skip.0.is_empty() || !skipped.insert(skip) {
-            return Err(errors);
+            return (None, errors);
         }
     }
 }
@@ -185,7 +191,7 @@ struct At<'a> {
 impl<'a> At<'a> {
     fn below(&self, node: &'a Node, step: Step) -> Option<Self> {
         let path = self.path.join(step);
-        (!self.skipped.contains(&path)).then(|| At { node, path, skipped: self.skipped })
+        if self.skipped.contains(&path) { None } else { Some(At { node, path, skipped: self.skipped }) }
     }
 
     fn found(&self) -> Unexpected<'a> {
@@ -260,7 +266,9 @@ impl<'a, 'de, I: Iterator<Item = At<'a>>> de::SeqAccess<'de> for Elements<I> {
     type Error = Failure;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
-        self.0.next().map(|element| seed.deserialize(element)).transpose()
+        let Some(element) = self.0.next() else { return Ok(None) };
+        let path = element.path.clone();
+        seed.deserialize(element).map(Some).map_err(|failure| failure.at(&path))
     }
 }
 
@@ -279,6 +287,8 @@ impl<'a, 'de, I: Iterator<Item = (&'a String, At<'a>)>> de::MapAccess<'de> for E
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Failure> {
-        seed.deserialize(self.value.take().expect("serde asks for a value after its key"))
+        let value = self.value.take().expect("serde asks for a value after its key");
+        let path = value.path.clone();
+        seed.deserialize(value).map_err(|failure| failure.at(&path))
     }
 }

@@ -71,8 +71,9 @@ fn unknown(path: &KeyPath) -> String {
     // The longest known beginning has the keys that were meant.
     let known = (0..path.0.len()).rev().find_map(|length| Some((length, schema::at(&path.0[..length])?)));
     let (length, schema) = known.unwrap_or((0, schema::root()));
-    let keys: Vec<&str> =
-        schema::resolve(schema).get("properties").and_then(serde_json::Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    let properties = schema::resolve(schema).get("properties").and_then(serde_json::Value::as_object);
+    let mut keys: Vec<&str> = properties.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
     let before = path.0[..length].iter().map(|step| match step {
         Step::Key(key) => key.to_uppercase(),
         Step::Index(index) => index.to_string(),

@@ -319,20 +319,33 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_told_with_the_range() {
-        let table: [(fn(&mut Limits), &str); 12] = [
-            (|limits| limits.max_packet_size = ByteSize(1023), "limits.max_packet_size: expected a size from 1KiB to 268435460B, found 1023B"),
-            (|limits| limits.max_packet_size = ByteSize::mib(256), "limits.max_packet_size: expected a size from 1KiB to 268435460B, found"),
+        type Change = fn(&mut Limits);
+        let table: [(Change, &str); 12] = [
+            (
+                |limits| limits.max_packet_size = ByteSize(1023),
+                "limits.max_packet_size: expected a size from 1KiB to 268435460B, found 1023B",
+            ),
+            (
+                |limits| limits.max_packet_size = ByteSize(PACKET_SIZE_MAX + 1),
+                "limits.max_packet_size: expected a size from 1KiB to 268435460B, found",
+            ),
             (|limits| limits.max_qos = 3, "limits.max_qos: expected a whole number from 0 to 2, found 3"),
             (|limits| limits.max_topic_levels = 0, "limits.max_topic_levels: expected a whole number from 1 to 65535, found 0"),
             (|limits| limits.receive_maximum = 0, "limits.receive_maximum: expected a whole number from 1"),
             (|limits| limits.max_inflight = 30_001, "limits.max_inflight: expected a whole number from 1 to 30000"),
-            (|limits| limits.keep_alive_max = Duration::from_secs(65_536), "limits.keep_alive_max: expected whole seconds from 0s to 65535s"),
+            (
+                |limits| limits.keep_alive_max = Duration::from_secs(65_536),
+                "limits.keep_alive_max: expected whole seconds from 0s to 65535s",
+            ),
             (
                 |limits| limits.keep_alive_default = Duration::from_secs(301),
                 "limits.keep_alive_default: expected at most keep_alive_max, which is 5m, found 301s",
             ),
             (|limits| limits.keep_alive_default = Duration::from_millis(1500), "limits.keep_alive_default: expected whole seconds"),
-            (|limits| limits.output_buffer_bytes = ByteSize::kib(3), "limits.output_buffer_bytes: expected a size from 4KiB to 64MiB, found 3KiB"),
+            (
+                |limits| limits.output_buffer_bytes = ByteSize::kib(3),
+                "limits.output_buffer_bytes: expected a size from 4KiB to 64MiB, found 3KiB",
+            ),
             (|limits| limits.memory_watermark = ByteSize::mib(1), "limits.memory_watermark: expected a size from 32MiB"),
             (|limits| limits.max_subscriptions = 0, "limits.max_subscriptions: expected a whole number from 1"),
         ];

@@ -41,7 +41,7 @@ max_packet_size = \"256KiB\"
 /// The whole document in Markdown.
 pub fn markdown() -> String {
     let mut document = INTRODUCTION.to_owned();
-    // In the order of the struct would be nicer, but a schema's keys are sorted; these are the sections by how often they are needed.
+    // By how often they are needed.
     let order = ["listeners", "access", "limits", "admin", "log", "bucket", "sys_topics"];
     let mut sections: Vec<(&str, &'static Value)> = properties(schema::root());
     sections.sort_by_key(|(name, _)| order.iter().position(|known| known == name).unwrap_or(order.len()));
@@ -60,9 +60,8 @@ fn table(document: &mut String, heading: &str, path: &str, text: &str, section: 
     write(document, format_args!("\n## `{heading}`\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n", one_line(text)));
     let mut below = Vec::new();
     for (key, value) in properties(section) {
-        let required = section["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key));
         let default = match value.get("default") {
-            _ if required => "required".to_owned(),
+            _ if is_required(section, key) => "required".to_owned(),
             None | Some(Value::Null) => "none".to_owned(),
             Some(Value::Object(_)) => String::new(),
             Some(default) => format!("`{}`", as_toml(default)),
@@ -88,8 +87,16 @@ fn write(document: &mut String, arguments: std::fmt::Arguments<'_>) {
     document.write_fmt(arguments).expect("writing to a String does not fail");
 }
 
+/// What is required, then the rest by name: a schema has its keys in one order or another, depending on features that other crates switch on.
 fn properties(schema: &'static Value) -> Vec<(&'static str, &'static Value)> {
-    schema["properties"].as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value)).collect()
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let mut properties: Vec<_> = properties.map(|(key, value)| (key.as_str(), value)).collect();
+    properties.sort_by_key(|(key, _)| (!is_required(schema, key), *key));
+    properties
+}
+
+fn is_required(schema: &Value, key: &str) -> bool {
+    schema["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key))
 }
 
 fn alternatives(schema: &'static Value) -> impl Iterator<Item = &'static Value> {
@@ -113,7 +120,11 @@ fn choices(schema: &'static Value) -> String {
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    match (chars.next(), chars.clone().next()) {
+        // Not an abbreviation.
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// What may be written, in a word or two. Times and sizes are text to a schema, but their defaults show what they are.
@@ -132,7 +143,7 @@ fn kind(schema: &'static Value) -> String {
         "table".to_owned()
     } else if humantime::parse_duration(default).is_ok() {
         "time".to_owned()
-    } else if default.parse::<ByteSize>().is_ok() {
+    } else if default.ends_with('B') && default.parse::<ByteSize>().is_ok() {
         "size".to_owned()
     } else {
         "text".to_owned()

@@ -66,6 +66,8 @@ pub fn takes(schema: &'static Value, name: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(only)) => only == name,
         Some(Value::Array(types)) => types.iter().any(|one| one == name),
-        _ => listed("anyOf").chain(listed("oneOf")).any(|choice| takes(choice, name)) || (name == "string" && schema.get("const").is_some()),
+        _ => {
+            listed("anyOf").chain(listed("oneOf")).any(|choice| takes(choice, name)) || (name == "string" && schema.get("const").is_some())
+        }
     }
 }

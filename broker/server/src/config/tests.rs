@@ -43,10 +43,16 @@ fn load_variables(text: &str, pairs: &[(&str, &str)]) -> Result<Config, String> 
 fn without_anything_the_loopback_is_open_to_everybody_on_it() {
     let config = Config::load(None, no_variables(), &ServeFlags::default()).unwrap().config;
     let [listener] = &config.listeners[..] else { panic!("one listener") };
-    assert_eq!((listener.url.as_str(), listener.anonymous_role(), listener.name.as_str()), ("tcp://127.0.0.1:1883", Some("local"), "tcp-1883"));
+    assert_eq!(
+        (listener.url.as_str(), listener.anonymous_role(), listener.name.as_str()),
+        ("tcp://127.0.0.1:1883", Some("local"), "tcp-1883")
+    );
     assert_eq!(config.limits, Limits::default());
     assert_eq!((config.admin.listen.as_str(), config.bucket.url.as_str()), ("127.0.0.1:9090", "memory://"));
-    assert_eq!((config.log.level.as_str(), config.log.format, config.sys_topics.interval), ("info", LogFormat::Text, Duration::from_secs(10)));
+    assert_eq!(
+        (config.log.level.as_str(), config.log.format, config.sys_topics.interval),
+        ("info", LogFormat::Text, Duration::from_secs(10))
+    );
 }
 
 #[test]
@@ -113,7 +119,10 @@ fn what_is_wrong_is_told_with_line_and_key_and_what_was_expected() {
         ("[limits]\nreceive_maximum = 65_536", "2: limits.receive_maximum: expected a whole number from 0 to 65535, found 65536"),
         ("limits.queue_qos0 = 'yes'", "1: limits.queue_qos0: expected true or false, found \"yes\""),
         ("[limits]\nkeep_alive_max = 300", "2: limits.keep_alive_max: expected a time such as \"30s\", \"5m\" or \"7d\", found 300"),
-        ("[limits]\nkeep_alive_max = '5 parsecs'", "2: limits.keep_alive_max: expected a time such as \"30s\", \"5m\" or \"7d\", found \"5 parsecs\""),
+        (
+            "[limits]\nkeep_alive_max = '5 parsecs'",
+            "2: limits.keep_alive_max: expected a time such as \"30s\", \"5m\" or \"7d\", found \"5 parsecs\"",
+        ),
         ("[limits]\nbytes_rate = 'lots'", "2: limits.bytes_rate: expected a size such as \"512KiB\" or \"1MiB\", found \"lots\""),
         ("[limits]\nbytes_rate = -1", "2: limits.bytes_rate: expected a size such as \"512KiB\" or \"1MiB\", found -1"),
         ("[limits]\nretained_bytes = true", "2: limits.retained_bytes: expected a size such as \"512KiB\" or \"1MiB\", found true"),
@@ -122,13 +131,19 @@ fn what_is_wrong_is_told_with_line_and_key_and_what_was_expected() {
             "2: limits.shared_strategy: expected one of `round_robin`, `random`, `sticky`, `least_inflight`, found \"round-robin\", did you mean \
              `round_robin`?",
         ),
-        ("[limits]\nsession_queue_overflow = 2", "2: limits.session_queue_overflow: expected one of `drop_oldest`, `reject_new`, `disconnect`, found 2"),
+        (
+            "[limits]\nsession_queue_overflow = 2",
+            "2: limits.session_queue_overflow: expected one of `drop_oldest`, `reject_new`, `disconnect`, found 2",
+        ),
         ("limits = 3", "1: limits: expected a table, found 3"),
         ("[listeners]\nurl = 'tcp://[::]'", "1: listeners: expected an array, found a table"),
         ("[[listeners]]\nname = 'a'", "1: listeners[0].url: this key is missing"),
         ("[[listeners]]\nurl = 1883", "2: listeners[0].url: expected a string, found 1883"),
         ("[[listeners]]\nurl = 'tcp://[::]:1883'\nanonymus = 'local'", "3: listeners[0].anonymus: unknown key, did you mean `anonymous`?"),
-        ("[[listeners]]\nurl = 'tcp://[::]:1883'\nanonymous = 'locl'", "3: listeners[0].anonymous: expected the role `local` or one of [access.roles]"),
+        (
+            "[[listeners]]\nurl = 'tcp://[::]:1883'\nanonymous = 'locl'",
+            "3: listeners[0].anonymous: expected the role `local` or one of [access.roles]",
+        ),
         ("[[listeners]]\nurl = 'tcp://[::]:1883'", "1: listeners[0]: listener \"tcp-1883\": nobody could connect to tcp://[::]:1883"),
         ("[[listeners]]\nurl = 'mqtt://[::]:1883'", "2: listeners[0].url: "),
         ("[[listeners]]\nurl = 'tls://[::]:8883'\nanonymous = 'local'", "1: listeners[0].tls: is needed for tls://"),
@@ -143,7 +158,11 @@ fn what_is_wrong_is_told_with_line_and_key_and_what_was_expected() {
         ("[access]\non_deny = 'ignore'", "2: access.on_deny: expected one of `reject`, `disconnect`, `drop`, found \"ignore\""),
         ("[access.roles.a]\nrules = ['allow connect',\n 'permit x']", "3: access.roles.a.rules[1]: \"permit x\": "),
         ("[access.roles.a]\nrules = [7]", "2: access.roles.a.rules[0]: expected a rule such as \"allow publish site/%c/#\" or a table"),
-        ("[access.roles.a]\nrules = [{ effect = 'allow', operation = 'x' }]", "2: access.roles.a.rules[0].operation: unknown key, did you mean `operations`?"),
+        (
+            "[access.roles.a]\nrules = [{ effect = 'allow', operation = 'x' }]",
+            "2: access.roles.a.rules[0].operation: unknown key, did you mean `operations`?",
+        ),
+        ("[[listeners]]\nulr = 'tcp://[::]'", "2: listeners[0].ulr: unknown key, did you mean `url`?"),
         ("[access.roles.local]\nrules = []", "1: access.roles.local: this role is built in"),
         ("[access]\ncertificate_roles = ['a']", "2: access.certificate_roles: `a` is not configured"),
         ("[admin]\nlisten = '9090'", "2: admin.listen: \"9090\": the port is missing"),
@@ -163,15 +182,21 @@ fn what_is_wrong_is_told_with_line_and_key_and_what_was_expected() {
 
 #[test]
 fn several_mistakes_are_told_together() {
-    let text = "[limits]\nmax_qos = 'two'\nmaxqos = 1\nkeep_alive_max = 1\n[[listeners]]\nurl = 7\n[[listeners]]\nurl = 'tcp://[::]'\nbacklog = 'x'\n[log]\nformat = 1\n";
+    let text = "[limits]\nmax_qos = 'two'\nmaxqos = 1\nkeep_alive_max = 1\nmax_inflight = 0\n[[listeners]]\nurl = 7\n[[listeners]]\nurl = 'tcp://[::]'\nbacklog = 'x'\n[log]\nformat = 1\n";
     let errors = errors(text);
     let places: Vec<String> = errors.iter().map(|error| error.splitn(3, ": ").take(2).collect::<Vec<_>>().join(" ")).collect();
-    for place in
-        ["2 limits.max_qos", "3 limits.maxqos", "4 limits.keep_alive_max", "6 listeners[0].url", "9 listeners[1].backlog", "11 log.format"]
-    {
+    for place in [
+        "2 limits.max_qos",
+        "3 limits.maxqos",
+        "4 limits.keep_alive_max",
+        "5 limits.max_inflight",
+        "7 listeners[0].url",
+        "10 listeners[1].backlog",
+        "12 log.format",
+    ] {
         assert!(places.iter().any(|found| found == place), "{place}: {errors:#?}");
     }
-    assert_eq!(errors.len(), 6, "{errors:#?}");
+    assert_eq!(errors.len(), 7, "{errors:#?}");
 }
 
 #[test]
@@ -182,7 +207,9 @@ fn a_file_that_is_not_there_is_named() {
 
 #[test]
 fn flags_win_over_variables_and_variables_over_the_file() {
-    let file = file("[log]\nlevel = 'error'\nformat = 'json'\n[admin]\nlisten = 'a:1'\n[[listeners]]\nurl = 'tcp://[::]:1'\nanonymous = 'local'\n");
+    let file = file(
+        "[log]\nlevel = 'error'\nformat = 'json'\n[admin]\nlisten = 'a:1'\n[[listeners]]\nurl = 'tcp://[::]:1'\nanonymous = 'local'\n",
+    );
     let variables = || {
         variables(&[
             ("BUCKETMQ_LOG__LEVEL", "warn"),
@@ -269,17 +296,33 @@ fn an_empty_variable_unsets_what_is_optional() {
 #[test]
 fn what_is_wrong_with_a_variable_is_told_with_its_name() {
     for (variable, value, expected) in [
-        ("BUCKETMQ_LIMITS__MAX_QOS", "two", "BUCKETMQ_LIMITS__MAX_QOS: limits.max_qos: expected a whole number from 0 to 255, found \"two\""),
+        (
+            "BUCKETMQ_LIMITS__MAX_QOS",
+            "two",
+            "BUCKETMQ_LIMITS__MAX_QOS: limits.max_qos: expected a whole number from 0 to 255, found \"two\"",
+        ),
         ("BUCKETMQ_LIMITS__MAX_QOS", "3", "BUCKETMQ_LIMITS__MAX_QOS: limits.max_qos: expected a whole number from 0 to 2, found 3"),
         ("BUCKETMQ_LIMITS__QUEUE_QOS0", "yes", "BUCKETMQ_LIMITS__QUEUE_QOS0: limits.queue_qos0: expected true or false, found \"yes\""),
         ("BUCKETMQ_LIMITS__MAX_QS", "1", "BUCKETMQ_LIMITS__MAX_QS: limits.max_qs: unknown key, did you mean `BUCKETMQ_LIMITS__MAX_QOS`?"),
         ("BUCKETMQ_LIMITS_MAX_QOS", "1", "BUCKETMQ_LIMITS_MAX_QOS: limits_max_qos: unknown key, did you mean `BUCKETMQ_LIMITS__MAX_QOS`?"),
         ("BUCKETMQ_LIMITS__MAX_QOS__X", "1", "BUCKETMQ_LIMITS__MAX_QOS__X: limits.max_qos.x: unknown key, there is nothing below"),
-        ("BUCKETMQ_CLUSTER__NAME", "a", "BUCKETMQ_CLUSTER__NAME: cluster.name: unknown key, expected `BUCKETMQ_` followed by one of ACCESS"),
+        (
+            "BUCKETMQ_CLUSTER__NAME",
+            "a",
+            "BUCKETMQ_CLUSTER__NAME: cluster.name: unknown key, expected `BUCKETMQ_` followed by one of ACCESS",
+        ),
         ("BUCKETMQ_LISTENERS__1__URL", "tcp://[::]", "BUCKETMQ_LISTENERS__1__URL: listeners[1].url: there is no element 1"),
-        ("BUCKETMQ_LISTENERS__0__URK", "x", "BUCKETMQ_LISTENERS__0__URK: listeners[0].urk: unknown key, did you mean `BUCKETMQ_LISTENERS__0__URL`?"),
+        (
+            "BUCKETMQ_LISTENERS__0__URK",
+            "x",
+            "BUCKETMQ_LISTENERS__0__URK: listeners[0].urk: unknown key, did you mean `BUCKETMQ_LISTENERS__0__URL`?",
+        ),
         ("BUCKETMQ_LISTENERS__0__NAME", "x", "BUCKETMQ_LISTENERS__0__NAME: listeners[0].url: this key is missing"),
-        ("BUCKETMQ_ACCESS__CERTIFICATE_ROLES", "sensor", "BUCKETMQ_ACCESS__CERTIFICATE_ROLES: access.certificate_roles: expected an array such as"),
+        (
+            "BUCKETMQ_ACCESS__CERTIFICATE_ROLES",
+            "sensor",
+            "BUCKETMQ_ACCESS__CERTIFICATE_ROLES: access.certificate_roles: expected an array such as",
+        ),
         ("BUCKETMQ_LIMITS", "7", "BUCKETMQ_LIMITS: limits: expected a table, found 7"),
     ] {
         let error = load_variables("", &[(variable, value)]).unwrap_err();
@@ -326,7 +369,9 @@ fn equal_configurations_have_equal_hashes_however_they_were_written() {
 
 #[test]
 fn what_is_in_force_can_be_written_down_and_read_again() {
-    let config = load_text("[limits]\nmax_packet_size = 1048577\n[[listeners]]\nurl = 'tcp://[::]:1'\nanonymous = 'local'\nbytes_rate = 1025\n").unwrap();
+    let config =
+        load_text("[limits]\nmax_packet_size = 1048577\n[[listeners]]\nurl = 'tcp://[::]:1'\nanonymous = 'local'\nbytes_rate = 1025\n")
+            .unwrap();
     let again: Config = serde_json::from_value(config.to_json()).unwrap();
     assert_eq!(again, config);
 }
@@ -338,7 +383,8 @@ fn a_reload_reads_the_file_again_and_keeps_the_flags() {
     let loaded = Config::load(Some(file.path()), variables(&[("BUCKETMQ_LIMITS__MAX_QOS", "1")]), &flags).unwrap();
     assert_eq!(loaded.reload().unwrap(), loaded);
 
-    std::fs::write(file.path(), "[log]\nlevel = 'debug'\nformat = 'json'\n[bucket]\nurl = 'memory://'\n[sys_topics]\ninterval = '1s'\n").unwrap();
+    std::fs::write(file.path(), "[log]\nlevel = 'debug'\nformat = 'json'\n[bucket]\nurl = 'memory://'\n[sys_topics]\ninterval = '1s'\n")
+        .unwrap();
     let next = loaded.reload().unwrap();
     assert_eq!((next.config.log.level.as_str(), next.config.limits.max_qos, next.config.admin.listen.as_str()), ("debug", 1, "[::1]:1"));
     assert_eq!(restart_needed(&loaded.config, &next.config), ["log.format", "sys_topics.interval"]);

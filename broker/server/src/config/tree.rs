@@ -216,11 +216,7 @@ impl Source<'_> {
     fn origin(&self, span: Range<usize>) -> Origin {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Origin::File {
-            file: self.file.clone(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        Origin::File { file: self.file.clone(), line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 }
 
@@ -238,7 +234,9 @@ mod tests {
 
     #[test]
     fn every_value_knows_where_its_key_stands() {
-        let node = read("[log]\nlevel = \"info\"\n\n[[listeners]]\nurl = \"a\"\n[[listeners]]\n  url = \"b\"\n[access.roles.x]\nrules = [\n  \"1\",\n  \"2\"]\n");
+        let node = read(
+            "[log]\nlevel = \"info\"\n\n[[listeners]]\nurl = \"a\"\n[[listeners]]\n  url = \"b\"\n[access.roles.x]\nrules = [\n  \"1\",\n  \"2\"]\n",
+        );
         for (path, expected) in [
             ("log", "b.toml:1:2"),
             ("log.level", "b.toml:2:1"),

@@ -16,14 +16,14 @@ pub fn time_text(time: Duration) -> String {
     if time.subsec_nanos() != 0 {
         return humantime::format_duration(time).to_string();
     }
-    let (length, unit) = TIMES.into_iter().find(|(length, _)| seconds > 0 && seconds % length == 0).unwrap_or((1, "s"));
+    let (length, unit) = TIMES.into_iter().find(|(length, _)| seconds > 0 && seconds.is_multiple_of(*length)).unwrap_or((1, "s"));
     format!("{}{unit}", seconds / length)
 }
 
 /// The shortest whole number with a unit, such as `1MiB` or `1000B`.
 pub fn size_text(size: ByteSize) -> String {
     let bytes = size.as_u64();
-    let (length, unit) = SIZES.into_iter().find(|(length, _)| bytes > 0 && bytes % length == 0).unwrap_or((1, "B"));
+    let (length, unit) = SIZES.into_iter().find(|(length, _)| bytes > 0 && bytes.is_multiple_of(*length)).unwrap_or((1, "B"));
     format!("{}{unit}", bytes / length)
 }
 
@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn sizes_are_written_in_their_largest_whole_unit_and_read_back() {
-        for (bytes, text) in [(0, "0B"), (1000, "1000B"), (1024, "1KiB"), (1 << 20, "1MiB"), ((1 << 20) + 1, "1048577B"), (3 << 30, "3GiB")] {
+        for (bytes, text) in [(0, "0B"), (1000, "1000B"), (1024, "1KiB"), (1 << 20, "1MiB"), ((1 << 20) + 1, "1048577B"), (3 << 30, "3GiB")]
+        {
             assert_eq!(size_text(ByteSize(bytes)), text);
             assert_eq!(text.parse::<ByteSize>().unwrap().as_u64(), bytes);
         }
