@@ -18,6 +18,7 @@ use crate::runner::Plan;
 mod brokers;
 mod bytes;
 mod client;
+mod connecting;
 mod message;
 mod outcome;
 mod reply;

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use bucketmq_packet::{Connect, ConnectProperties, ProtocolVersion};
+use bucketmq_packet::ProtocolVersion;
 
 use crate::client::Client;
-use crate::ensure;
+use crate::connecting::Connecting;
 use crate::message::Message;
-use crate::outcome::{Outcome, failed, not_applicable};
-use crate::reply::{Accepted, Reply};
+use crate::outcome::{Outcome, not_applicable};
+use crate::reply::Accepted;
 use crate::stream::Stream;
 
 /// The broker under test.
@@ -70,25 +70,7 @@ impl<'t> Run<'t> {
 
     /// A CONNECT of Client `who`, to be completed.
     pub fn connect(&self, who: &str) -> Connecting<'_, 't> {
-        Connecting {
-            run: self,
-            address: self.target.address.clone(),
-            client_id: self.id(who),
-            clean_start: true,
-            keep_alive: 60,
-            username: None,
-            password: None,
-            will: None,
-            will_delay: 0,
-            manual: false,
-            expiry: None,
-            receive_maximum: None,
-            maximum_packet_size: None,
-            alias_maximum: 0,
-            problem_information: true,
-            response_information: false,
-            authentication_method: None,
-        }
+        Connecting::new(self, self.target.address.clone(), self.id(who))
     }
 
     /// A connected Client.
@@ -124,8 +106,7 @@ impl<'t> Run<'t> {
     pub fn restricted(&self) -> Outcome<(String, Accepted)> {
         let Some(address) = self.target.restricted.clone() else { return not_applicable("needs --restricted") };
         let run = Run::new(self.target, ProtocolVersion::V5, self.test, self.nonce.clone());
-        let mut probe = run.connect(&format!("p{}", self.version.number()));
-        probe.address = address.clone();
+        let probe = run.connect(&format!("p{}", self.version.number())).at(&address);
         let (client, accepted) = probe.open()?;
         client.disconnect()?;
         Ok((address, accepted))
@@ -136,13 +117,16 @@ impl<'t> Run<'t> {
         self.target.secured.clone().map_or_else(|| not_applicable("needs --secured"), Ok)
     }
 
+    /// A Session of this Client Identifier will stay in the broker unless the run removes it.
+    pub fn keeps(&self, client_id: &str) {
+        self.kept.borrow_mut().push(client_id.into());
+    }
+
     /// Removes what the test left behind in the broker.
     pub fn tidy_up(&self) {
         let clean = || -> Outcome {
             for who in self.kept.take() {
-                let mut connecting = self.connect("");
-                connecting.client_id = who;
-                connecting.client()?.disconnect()?;
+                self.connect("").client_id(&who).client()?.disconnect()?;
             }
             let retained = self.retained.take();
             if !retained.is_empty() {
@@ -156,209 +140,5 @@ impl<'t> Run<'t> {
         };
         // The verdict is already given; a broker that will not be tidied keeps what it has.
         let _ = clean();
-    }
-}
-
-/// A CONNECT being put together.
-#[derive(Debug, Clone)]
-pub struct Connecting<'r, 't> {
-    run: &'r Run<'t>,
-    address: String,
-    client_id: String,
-    clean_start: bool,
-    keep_alive: u16,
-    username: Option<String>,
-    password: Option<String>,
-    will: Option<Message>,
-    will_delay: u32,
-    manual: bool,
-    expiry: Option<u32>,
-    receive_maximum: Option<u16>,
-    maximum_packet_size: Option<u32>,
-    alias_maximum: u16,
-    problem_information: bool,
-    response_information: bool,
-    authentication_method: Option<String>,
-}
-
-impl Connecting<'_, '_> {
-    /// Connects to another address than the main one.
-    pub fn at(mut self, address: &str) -> Self {
-        self.address = address.into();
-        self
-    }
-
-    /// Uses exactly this Client Identifier.
-    pub fn client_id(mut self, client_id: &str) -> Self {
-        self.client_id = client_id.into();
-        self
-    }
-
-    /// Clean Start 0, Clean Session 0.
-    pub fn resume(mut self) -> Self {
-        self.clean_start = false;
-        if !self.run.v5() {
-            self.run.kept.borrow_mut().push(self.client_id.clone());
-        }
-        self
-    }
-
-    /// A Session that is resumed and outlives this connection: Clean Start 0 with an expiry of two minutes, or Clean Session 0.
-    pub fn kept(self) -> Self {
-        self.expiry(120).resume()
-    }
-
-    /// Sets the Session Expiry Interval.
-    pub fn expiry(mut self, seconds: u32) -> Self {
-        self.expiry = Some(seconds);
-        self
-    }
-
-    /// Sets the Keep Alive.
-    pub fn keep_alive(mut self, seconds: u16) -> Self {
-        self.keep_alive = seconds;
-        self
-    }
-
-    /// Sets User Name and Password.
-    pub fn login(mut self, username: &str, password: &str) -> Self {
-        self.username = Some(username.into());
-        self.password = Some(password.into());
-        self
-    }
-
-    /// Sets a Password without a User Name.
-    pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.into());
-        self
-    }
-
-    /// Sets the Will.
-    pub fn will(mut self, will: Message) -> Self {
-        self.will = Some(will);
-        self
-    }
-
-    /// Sets the Will Delay Interval.
-    pub fn will_delay(mut self, seconds: u32) -> Self {
-        self.will_delay = seconds;
-        self
-    }
-
-    /// Acknowledgements are the test's.
-    pub fn manual(mut self) -> Self {
-        self.manual = true;
-        self
-    }
-
-    /// Sets the Receive Maximum.
-    pub fn receive_maximum(mut self, maximum: u16) -> Self {
-        self.receive_maximum = Some(maximum);
-        self
-    }
-
-    /// Sets the Maximum Packet Size.
-    pub fn maximum_packet_size(mut self, bytes: u32) -> Self {
-        self.maximum_packet_size = Some(bytes);
-        self
-    }
-
-    /// Sets the Topic Alias Maximum.
-    pub fn alias_maximum(mut self, maximum: u16) -> Self {
-        self.alias_maximum = maximum;
-        self
-    }
-
-    /// Request Problem Information 0.
-    pub fn no_problem_information(mut self) -> Self {
-        self.problem_information = false;
-        self
-    }
-
-    /// Request Response Information 1.
-    pub fn response_information(mut self) -> Self {
-        self.response_information = true;
-        self
-    }
-
-    /// Sets the Authentication Method.
-    pub fn authentication_method(mut self, method: &str) -> Self {
-        self.authentication_method = Some(method.into());
-        self
-    }
-
-    /// The CONNECT.
-    pub fn encode(&self) -> Vec<u8> {
-        let v5 = self.run.v5();
-        let connect = Connect {
-            version: self.run.version,
-            clean_start: self.clean_start,
-            keep_alive: self.keep_alive,
-            client_id: &self.client_id,
-            username: self.username.as_deref(),
-            password: self.password.as_deref().map(str::as_bytes),
-            will: self.will.as_ref().map(|will| will.will(self.will_delay)),
-            properties: if v5 {
-                ConnectProperties {
-                    session_expiry_interval: self.expiry,
-                    receive_maximum: self.receive_maximum,
-                    maximum_packet_size: self.maximum_packet_size,
-                    topic_alias_maximum: self.alias_maximum,
-                    request_response_information: self.response_information,
-                    request_problem_information: self.problem_information,
-                    authentication_method: self.authentication_method.as_deref(),
-                    authentication_data: None,
-                    user_properties: Vec::new(),
-                }
-            } else {
-                ConnectProperties::default()
-            },
-        };
-        let mut out = Vec::new();
-        connect.encode(self.run.version, &mut out);
-        out
-    }
-
-    /// Sends CONNECT and reads nothing.
-    pub fn start(&self) -> Outcome<Client> {
-        let mut client = self.run.raw_at(&self.address)?;
-        client.manual = self.manual;
-        client.alias_maximum = self.alias_maximum;
-        client.maximum_packet_size = self.maximum_packet_size;
-        client.send(&self.encode());
-        Ok(client)
-    }
-
-    /// Connects; CONNACK has to be 0x00.
-    pub fn open(&self) -> Outcome<(Client, Accepted)> {
-        let mut client = self.start()?;
-        match client.reply()? {
-            Reply::ConnAck(accepted) if accepted.code == 0 => Ok((client, *accepted)),
-            other => failed(format!("{} instead of CONNACK 0x00", other.name())),
-        }
-    }
-
-    /// Connects; the Client.
-    pub fn client(&self) -> Outcome<Client> {
-        Ok(self.open()?.0)
-    }
-
-    /// Connects; Session Present has to be as said (3.1 has no such flag).
-    pub fn present(&self, expected: bool) -> Outcome<Client> {
-        let (client, accepted) = self.open()?;
-        if self.run.version != ProtocolVersion::V3_1 {
-            ensure!(accepted.session_present == expected, "Session Present is {} and should be {expected}", accepted.session_present);
-        }
-        Ok(client)
-    }
-
-    /// Is refused, with one of these Reason Codes if the broker says why (`must_say`: it has to).
-    pub fn refused(&self, named: &[u8], must_say: bool) -> Outcome {
-        let mut client = self.start()?;
-        match client.closed()? {
-            None if must_say => failed("closed without the CONNACK that says why"),
-            Some(code) if !named.contains(&code) => failed(format!("refused with 0x{code:02X} instead of {named:02X?}")),
-            _ => Ok(()),
-        }
     }
 }

@@ -4,7 +4,7 @@
 pub const USER: &str = "conformance";
 /// Another user with the same rights.
 pub const OTHER_USER: &str = "conformance2";
-/// The password of both.
-pub const PASSWORD: &str = "correct-horse-7";
+/// The password of both; `brokers/bucketmq-users` holds its hashes.
+pub const PASSWORD: &str = "3f1c9a5e7b2d4860a1c3e5f708192a3b";
 /// Neither user may publish or subscribe below this; everything else is allowed.
 pub const FORBIDDEN: &str = "forbidden/";

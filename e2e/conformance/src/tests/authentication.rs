@@ -7,7 +7,7 @@ use crate::bytes::Bytes;
 use crate::client::filter;
 use crate::ensure;
 use crate::message::Message;
-use crate::outcome::{Outcome, failed};
+use crate::outcome::{Outcome, failed, not_applicable};
 use crate::run::Run;
 use crate::secured::{FORBIDDEN, PASSWORD, USER};
 
@@ -132,7 +132,7 @@ fn identifier_of_a_refused_qos_2_publish_means_a_new_message(t: &Run<'_>) -> Out
     client.start_publish(&Message::new(forbidden(t), "x").qos(2).id(7));
     let code = client.acknowledged(PacketType::PubRec, 7)?;
     if code < 0x80 {
-        return crate::outcome::not_applicable("the broker refuses no QoS 2 PUBLISH by PUBREC");
+        return not_applicable("the broker refuses no QoS 2 PUBLISH by PUBREC");
     }
     let code = client.publish(&t.message("a", "new").qos(2).id(7))?;
     ensure!(code < 0x80, "the new message was answered 0x{code:02X}");
@@ -146,6 +146,10 @@ fn forbidden_filter_is_refused_in_its_place(t: &Run<'_>) -> Outcome {
     let (one, bad, two) = (t.topic("one"), forbidden(t), t.topic("two"));
     let codes = client.subscribe_with(&[filter(&one, 1), filter(&bad, 1), filter(&two, 2)], None)?;
     let refusal = if t.v5() { 0x87 } else { 0x80 };
+    if codes == [1, 1, 2] {
+        // What may be subscribed to is for the Server to decide; it may check on delivery instead.
+        return not_applicable("the broker grants forbidden filters");
+    }
     ensure!(codes == [1, refusal, 2], "SUBACK {codes:02X?} instead of [1, {refusal:02X}, 2]");
     Ok(())
 }

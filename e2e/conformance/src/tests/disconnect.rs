@@ -74,7 +74,8 @@ fn server_disconnect_is_the_last_word(t: &Run<'_>) -> Outcome {
     // `closed` fails on anything behind DISCONNECT, and on a DISCONNECT with a Session Expiry Interval.
     let mut client = t.subscriber("a", 1)?;
     let mut publisher = t.client("publisher")?;
-    client.send(&[0xC1, 0]);
+    // SUBSCRIBE with wrong flags.
+    client.send(&[0x80, 0]);
     for _ in 0..5 {
         publisher.publish(&t.message("a", "too late").qos(1))?;
     }
@@ -90,7 +91,7 @@ fn server_says_nothing_before_it_closes_before_5_0(t: &Run<'_>) -> Outcome {
 
 fn error_of_one_client_leaves_the_others_alone(t: &Run<'_>) -> Outcome {
     let mut other = t.subscriber("a", 1)?;
-    for bad in [&[0xC1, 0][..], &[0x36, 5, 0, 1, b'a', 0, 1], &[0x00, 0], &[0xFF; 20]] {
+    for bad in [&[0x80, 0][..], &[0x36, 5, 0, 1, b'a', 0, 1], &[0x00, 0], &[0xFF; 20]] {
         let mut client = t.client("bad")?;
         client.send(bad);
         client.closed()?;

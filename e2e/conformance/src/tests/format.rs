@@ -333,12 +333,11 @@ fn properties_beyond_the_packet_close(t: &Run<'_>) -> Outcome {
 }
 
 fn flag_property_with_another_value_than_0_or_1_closes(t: &Run<'_>) -> Outcome {
+    // Request Problem Information and Request Response Information: the text calls other values a Protocol Error.
     for identifier in [0x17, 0x19] {
         refused(t, &RawConnect::new(t.version, &t.id("bad")).properties(&[identifier, 2]).packet(), &[0x81, 0x82])?;
     }
-    let mut client = t.client("bad")?;
-    client.send(&publish_with(t, &[0x01, 2]));
-    client.closed_with(&[0x81, 0x82, 0x99])
+    Ok(())
 }
 
 fn echo(t: &Run<'_>, feed: impl Fn(&mut Client, &[u8]), count: usize) -> Outcome {

@@ -191,13 +191,13 @@ fn resume_twice_sends_again_twice(t: &Run<'_>) -> Outcome {
     publish(t, "one", 1)?;
     publish(t, "two", 2)?;
     let mut identifiers =
-        vec![client.message()?, client.message()?].iter().map(|message| (message.text(), message.packet_id)).collect::<Vec<_>>();
+        [client.message()?, client.message()?].iter().map(|message| (message.text(), message.packet_id)).collect::<Vec<_>>();
     identifiers.sort();
     client.cut();
     for _ in 0..2 {
         let mut client = again(t)?;
         let mut found =
-            vec![client.message()?, client.message()?].iter().map(|message| (message.text(), message.packet_id)).collect::<Vec<_>>();
+            [client.message()?, client.message()?].iter().map(|message| (message.text(), message.packet_id)).collect::<Vec<_>>();
         found.sort();
         ensure!(found == identifiers, "sent again as {found:?} instead of {identifiers:?}");
         client.cut();

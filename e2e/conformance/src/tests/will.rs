@@ -80,7 +80,8 @@ fn no_will_is_published_without_the_flag(t: &Run<'_>) -> Outcome {
 fn will_is_published_when_the_client_breaks_the_protocol(t: &Run<'_>) -> Outcome {
     let mut observer = observer(t)?;
     let mut client = t.connect("a").will(t.message("will", "gone").qos(1)).client()?;
-    client.send(&[0xC1, 0]);
+    // QoS 3.
+    client.send(&[0x36, 5, 0, 1, b'a', 0, 1]);
     client.closed()?;
     observer.expect("gone")?;
     Ok(())
