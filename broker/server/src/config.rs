@@ -175,6 +175,14 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
+/// Puts the values that wait for a restart back to what is in force, so that the configuration kept after a reload, and its hash, are the truth.
+pub fn keep_until_restart(old: &Config, new: &mut Config) {
+    new.admin.listen.clone_from(&old.admin.listen);
+    new.bucket.url.clone_from(&old.bucket.url);
+    new.log.format = old.log.format;
+    new.sys_topics.interval = old.sys_topics.interval;
+}
+
 fn load(file: Option<&Path>, environment: &[(String, String)], flags: &ServeFlags) -> Result<Config, Vec<ConfigError>> {
     let mut tree = match file {
         Some(path) => Node::from_toml(path, &read_file(path)?)?,

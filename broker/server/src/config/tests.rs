@@ -385,10 +385,12 @@ fn a_reload_reads_the_file_again_and_keeps_the_flags() {
 
     std::fs::write(file.path(), "[log]\nlevel = 'debug'\nformat = 'json'\n[bucket]\nurl = 'memory://'\n[sys_topics]\ninterval = '1s'\n")
         .unwrap();
-    let next = loaded.reload().unwrap();
+    let mut next = loaded.reload().unwrap();
     assert_eq!((next.config.log.level.as_str(), next.config.limits.max_qos, next.config.admin.listen.as_str()), ("debug", 1, "[::1]:1"));
     assert_eq!(restart_needed(&loaded.config, &next.config), ["log.format", "sys_topics.interval"]);
     assert_ne!(loaded.hash(), next.hash());
+    keep_until_restart(&loaded.config, &mut next.config);
+    assert!(restart_needed(&loaded.config, &next.config).is_empty() && next.config.log.level == "debug");
 
     std::fs::write(file.path(), "[log]\nlevl = 'debug'\n").unwrap();
     assert!(loaded.reload().unwrap_err().to_string().contains(":2:1: log.levl: unknown key, did you mean `level`?"));
