@@ -55,7 +55,7 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
         Ok(Err(ReadError::Violation(violation))) => {
             broker.metrics.violations.add(1);
             debug!(remote_addr = ?remote_addr, clause = violation.clause, detail = violation.detail, "CONNECT not understood");
-            refuse(&broker, &mut transport, refusal_of(&buffer, &violation)).await;
+            refuse(&broker, &mut transport, refusal_of(&buffer, &violation), u32::MAX).await;
             return None;
         }
         Err(_) => {
@@ -101,7 +101,7 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
         Ok((terms, connack)) => Some(Connection::new(Opened { transport, permit, pending, connack, terms })),
         Err(refused) => {
             debug!(client_id = connect.client_id, remote_addr = ?remote_addr, reason_code = ?refused.reason_code, clause = refused.clause, "CONNECT refused");
-            refuse(&broker, &mut transport, Some(refused)).await;
+            refuse(&broker, &mut transport, Some(refused), connect.properties.maximum_packet_size.unwrap_or(u32::MAX)).await;
             None
         }
     }
@@ -165,7 +165,7 @@ fn refusal_of(buffer: &[u8], violation: &Violation) -> Option<Refused> {
 }
 
 /// Sends CONNACK with an error and closes [MQTT-3.1.4-2] [MQTT-3.2.2-7].
-async fn refuse(broker: &Broker, transport: &mut Transport, refused: Option<Refused>) {
+async fn refuse(broker: &Broker, transport: &mut Transport, refused: Option<Refused>, client_max_packet_size: u32) {
     let Some(Refused { version: Some(version), reason_code, detail, .. }) = refused else { return };
     let mut bytes = Vec::new();
     let mut properties = ConnAckProperties::default();
@@ -174,6 +174,11 @@ async fn refuse(broker: &Broker, transport: &mut Transport, refused: Option<Refu
     }
     // [MQTT-3.2.2-6] Session Present is 0 with an error.
     ConnAck { session_present: false, reason_code, properties }.encode(version, &mut bytes);
+    // [MQTT-3.2.2-19] No Reason String that makes the packet larger than the Client takes.
+    if bytes.len() > client_max_packet_size as usize {
+        bytes.clear();
+        ConnAck { session_present: false, reason_code, properties: ConnAckProperties::default() }.encode(version, &mut bytes);
+    }
     broker.metrics.sent(PacketType::ConnAck, 1);
     let goodbye = async {
         transport.write_all(&bytes).await?;
@@ -318,6 +323,7 @@ fn open_session(
         version,
         epoch,
         max_packet_size,
+        client_max_packet_size: parameters.maximum_packet_size,
         receive_maximum: limits.receive_maximum,
         max_qos: qos_max,
         expires_at_once: asked == 0,

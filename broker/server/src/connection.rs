@@ -83,6 +83,8 @@ pub struct Connection {
     pub(crate) max_packet_size: u32,
     pub(crate) receive_maximum: u16,
     pub(crate) max_qos: u8,
+    /// Largest packet the Client takes [MQTT-3.1.2-24].
+    client_max_packet_size: u32,
     /// Session Expiry Interval was 0 in CONNECT: DISCONNECT may not change it [MQTT-3.1.2-23].
     pub(crate) expires_at_once: bool,
     pub(crate) cache: Option<Box<MatchCache>>,
@@ -133,6 +135,8 @@ pub struct Terms {
     pub epoch: u32,
     /// Largest packet the Client may send.
     pub max_packet_size: u32,
+    /// Largest packet the Client takes.
+    pub client_max_packet_size: u32,
     /// QoS 1 and 2 the Client may have in flight.
     pub receive_maximum: u16,
     /// Largest QoS the Client may publish.
@@ -156,6 +160,7 @@ impl Connection {
             version,
             epoch,
             max_packet_size,
+            client_max_packet_size,
             receive_maximum,
             max_qos,
             expires_at_once,
@@ -169,6 +174,7 @@ impl Connection {
             version,
             epoch,
             max_packet_size,
+            client_max_packet_size,
             receive_maximum,
             max_qos,
             expires_at_once,
@@ -232,9 +238,14 @@ impl Connection {
         }
     }
 
-    /// Writes as much as the socket takes. Ready: nothing is left.
+    /// Writes as much as the socket takes. Ready: nothing is left that this task knows of; what is delivered later wakes it.
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closing>> {
         loop {
+            // Acknowledgements and what others delivered leave in one write.
+            let more = self.written == 0 && self.refill();
+            if self.writing.is_empty() {
+                break;
+            }
             while self.written < self.writing.len() {
                 let Some(transport) = &mut self.transport else { return Poll::Ready(Err(Closing::Peer)) };
                 match Pin::new(transport).poll_write(context, &self.writing[self.written..]) {
@@ -249,23 +260,28 @@ impl Connection {
             }
             self.writing.clear();
             self.written = 0;
-            if !self.refill() {
-                // TLS and WebSocket keep bytes of their own until they are flushed.
-                if let Some(transport) = &mut self.transport
-                    && let Poll::Ready(Err(error)) = Pin::new(transport).poll_flush(context)
-                {
-                    return Poll::Ready(Err(error.into()));
-                }
-                return Poll::Ready(Ok(()));
+            if !more {
+                break;
             }
         }
+        if self.writing.capacity() > 0 {
+            buffers::give_back(std::mem::take(&mut self.writing));
+        }
+        // TLS keeps bytes of its own until the socket takes them.
+        if let Some(transport) = &mut self.transport
+            && !matches!(transport, Transport::Tcp(_))
+            && let Poll::Ready(Err(error)) = Pin::new(transport).poll_flush(context)
+        {
+            return Poll::Ready(Err(error.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 
-    /// Takes what was delivered to the Session into the empty write buffer. False: nothing.
+    /// Takes what was delivered to the Session into the write buffer. True: there is more to come.
     fn refill(&mut self) -> bool {
         let broker = &self.broker;
         let mut waiters = Vec::new();
-        let taken = {
+        let more = {
             let mut state = self.client.lock();
             let state = &mut *state;
             if state.epoch != self.epoch {
@@ -284,21 +300,21 @@ impl Connection {
             if !state.walks.is_empty() {
                 crate::retained::walk(broker, &self.client, state);
             }
-            let taken = state.session.take_output(&mut self.writing);
-            if !taken && let Some(buffer) = state.session.reclaim_buffer() {
+            let full = state.session.link().is_some_and(|link| !link.has_room());
+            if !state.session.take_output(&mut self.writing)
+                && let Some(buffer) = state.session.reclaim_buffer()
+            {
                 buffers::give_back(buffer);
             }
             if self.client.flow() != Flow::Open && state.session.waiting() * 4 <= u64::from(broker.limits.load().session_queue_messages) {
                 self.client.set_flow(Flow::Open);
                 waiters = state.take_waiters();
             }
-            taken
+            // Only a full output can have kept messages back that may go now; acknowledgements wake the task by themselves.
+            full && (state.session.wants_pump() || !state.walks.is_empty())
         };
         wake(waiters);
-        if !taken && self.writing.capacity() > 0 {
-            buffers::give_back(std::mem::take(&mut self.writing));
-        }
-        taken
+        more
     }
 
     /// Polls the hold. Ready: there is none any more.
@@ -465,10 +481,16 @@ impl Connection {
                 self.client.lock().session.handle_puback(ack.packet_id);
             }
             Packet::PubRec(ack) => {
-                let outcome = self.client.lock().session.handle_pubrec(ack.packet_id, ack.reason_code, buffers::spare);
-                if outcome != Acknowledged::Finished {
-                    self.broker.metrics.sent(PacketType::PubRel, 1);
-                }
+                let outcome = self.client.lock().session.handle_pubrec(ack.packet_id, ack.reason_code);
+                let version = self.version;
+                let reason_code = match outcome {
+                    Acknowledged::Release => ReasonCode::Success,
+                    Acknowledged::Unknown if !ack.reason_code.is_error() => ReasonCode::PacketIdentifierNotFound,
+                    Acknowledged::Unknown | Acknowledged::Finished => return Ok(()),
+                };
+                // [MQTT-4.3.3-4]
+                put_ack_with_reason(PacketType::PubRel, ack.packet_id, reason_code, version, self.writing_mut());
+                self.broker.metrics.sent(PacketType::PubRel, 1);
             }
             Packet::PubComp(ack) => {
                 self.client.lock().session.handle_pubcomp(ack.packet_id);
@@ -603,8 +625,13 @@ impl Connection {
                 Closing::Violation(violation) => Some(violation.detail),
                 _ => None,
             };
-            let disconnect = Disconnect { reason_code, reason_string: detail, ..Disconnect::default() };
-            disconnect.encode(self.version, &mut last);
+            let before = last.len();
+            Disconnect { reason_code, reason_string: detail, ..Disconnect::default() }.encode(self.version, &mut last);
+            // [MQTT-3.14.2-3] The Reason String is left out when the packet would be larger than the Client takes.
+            if last.len() - before > self.client_max_packet_size as usize {
+                last.truncate(before);
+                Disconnect { reason_code, ..Disconnect::default() }.encode(self.version, &mut last);
+            }
             self.broker.metrics.sent(PacketType::Disconnect, 1);
         }
         if matches!(closing, Closing::Io(_) | Closing::Peer) {

@@ -178,8 +178,7 @@ impl Broker {
             let mut tally = Tally::default();
             // [MQTT-4.8.2-3] The QoS granted to this member.
             let qos = item.qos.min(member.options.qos);
-            let name = share_name(group);
-            let share = state.session.share_of(&name).map_or(0, |subscription| subscription.share);
+            let share = state.session.share_of(group.name()).map_or(0, |subscription| subscription.share);
             let identifier = member.options.subscription_identifier;
             let outcome = state.session.deliver(
                 run.now,
@@ -234,11 +233,6 @@ impl Broker {
             wakes.push(state.schedule());
         }
     }
-}
-
-/// The Shared Subscription as a filter, `$share/{name}/{filter}`.
-pub fn share_name(group: &Group<ClientRef>) -> String {
-    format!("$share/{}/{}", group.share(), group.filter())
 }
 
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bucketmq_packet::message::{Message, QueueEntry};
-use bucketmq_packet::QoS;
+use bucketmq_packet::{QoS, topic};
 use bucketmq_routing::Group;
 use bucketmq_session::{Backlog, Delivery, Orphan, Overflow};
 use bucketmq_storage::{SessionNumber, Store};
@@ -14,7 +14,7 @@ use crate::broker::Broker;
 use crate::buffers;
 use crate::client::{ClientRef, State};
 use crate::config::Limits;
-use crate::deliver::{StoreBacklog, Wakes, queue_limits, share_name};
+use crate::deliver::{StoreBacklog, Wakes, queue_limits};
 use crate::metrics::Dropped;
 use crate::publish::Run;
 
@@ -86,7 +86,7 @@ impl Broker {
         self.enqueue_for_group(group, run.message(place), limits);
         // A member may have connected between the choice and the queue.
         if self.pick(group, limits, 0).is_some() {
-            self.drain_group(&share_name(group), limits);
+            self.drain_group(group.name(), limits);
         }
     }
 
@@ -94,9 +94,9 @@ impl Broker {
         let bounds = queue_limits(limits);
         let bytes = message.len() as u64;
         let mut groups = self.groups.0.lock();
-        let Some(state) = groups.get_mut(&share_name(group)) else { return };
+        let Some(state) = groups.get_mut(group.name()) else { return };
         let queue = &mut state.queue;
-        let number = *queue.number.get_or_insert_with(|| self.next_number(self.shards.of(&share_name(group))));
+        let number = *queue.number.get_or_insert_with(|| self.next_number(self.shards.of(group.name())));
         let mut backlog = StoreBacklog::of(&*self.store, number);
         while queue.entries + 1 > bounds.messages || queue.bytes + bytes > bounds.bytes {
             let oldest = (bounds.overflow == Overflow::DropOldest).then(|| backlog.page(queue.first, 1)).flatten().and_then(|mut page| page.pop());
@@ -165,13 +165,13 @@ impl Broker {
     }
 
     fn hand_to_group(&self, filter: &str, message: &Arc<Message>, limits: &Limits, wakes: &mut Wakes) {
-        let matches = self.matches(message.topic(), usize::MAX);
-        let Some(group) = matches.shared.iter().find(|group| share_name(group) == filter) else {
+        let group = topic::check_filter(filter).ok().and_then(|parsed| self.subscriptions.read().group(parsed.share_name?, parsed.filter).cloned());
+        let Some(group) = group else {
             self.metrics.dropped(Dropped::NoSubscribers, 1);
             return;
         };
-        let Some(member) = self.pick(group, limits, 0) else {
-            self.enqueue_for_group(group, message.clone(), limits);
+        let Some(member) = self.pick(&group, limits, 0) else {
+            self.enqueue_for_group(&group, message.clone(), limits);
             return;
         };
         let client = &member.subscriber;

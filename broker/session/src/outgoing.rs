@@ -146,6 +146,11 @@ impl Outgoing {
         self.queued_bytes + self.backlog.bytes
     }
 
+    /// True when something is to be sent, for the first time or again.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.next < self.window.len() || self.backlog.entries > 0
+    }
+
     pub(crate) fn inflight(&self) -> u32 {
         self.inflight
     }

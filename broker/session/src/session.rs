@@ -303,7 +303,7 @@ impl Session {
 
     /// True when [`Self::pump`] might have something to send.
     pub fn wants_pump(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.has_room()) && self.outgoing.waiting() > 0
+        self.link.as_ref().is_some_and(|link| link.has_room()) && self.outgoing.has_unsent()
     }
 
     /// PUBACK from the Client.
@@ -312,20 +312,10 @@ impl Session {
         self.outgoing.puback(id)
     }
 
-    /// PUBREC from the Client. The PUBREL it asks for is appended to the output: also for an identifier nobody knows,
-    /// with 0x92 in 5.0, so that the Client can end its side.
-    pub fn handle_pubrec(&mut self, id: PacketIdentifier, reason_code: ReasonCode, spare: impl FnOnce() -> Vec<u8>) -> Acknowledged {
-        let outcome = self.outgoing.pubrec(id, reason_code.is_error());
-        let Some(link) = self.link.as_deref_mut() else { return outcome };
-        match outcome {
-            Acknowledged::Release => put_ack(PacketType::PubRel, id, link.output_mut(spare)),
-            Acknowledged::Unknown if !reason_code.is_error() => {
-                let version = link.parameters.version;
-                put_ack_with_reason(PacketType::PubRel, id, ReasonCode::PacketIdentifierNotFound, version, link.output_mut(spare));
-            }
-            Acknowledged::Unknown | Acknowledged::Finished => {}
-        }
-        outcome
+    /// PUBREC from the Client. `Release`: answer PUBREL; `Unknown` without an error code: answer it too, with 0x92 in 5.0, so that the
+    /// Client can end its side.
+    pub fn handle_pubrec(&mut self, id: PacketIdentifier, reason_code: ReasonCode) -> Acknowledged {
+        self.outgoing.pubrec(id, reason_code.is_error())
     }
 
     /// PUBCOMP from the Client.
