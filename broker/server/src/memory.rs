@@ -1,5 +1,6 @@
 //! The memory watermark: above it the broker refuses new connections, further above it drops QoS 0, instead of being killed.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,13 +30,22 @@ pub fn watermark(configured: u64) -> u64 {
     if configured > 0 {
         return configured;
     }
-    let cgroup = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let cgroup = cgroup_limit();
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
     });
     let available = [cgroup, machine].into_iter().flatten().min().unwrap_or(u64::MAX);
     (available as f64 * DEFAULT_SHARE) as u64
+}
+
+/// The smallest memory limit of this process's cgroup and those above it. In a container the path is `/`.
+fn cgroup_limit() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let limit = |path: &Path| std::fs::read_to_string(path.join("memory.max")).ok()?.trim().parse::<u64>().ok();
+    let root = Path::new("/sys/fs/cgroup");
+    root.join(own.trim_start_matches('/')).ancestors().take_while(|path| path.starts_with(root)).filter_map(limit).min()
 }
 
 /// Runs until the broker stops.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::broker::Broker;
-use crate::config::{Loaded, LogHandle, restart_needed};
+use crate::config::{Loaded, LogHandle, keep_until_restart, restart_needed};
 use crate::metrics::{Exporter, GaugeSet};
 use crate::{connect, gauges, memory, sweeper, sys_topics};
 
@@ -176,11 +176,12 @@ impl Server {
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<()> {
-        let new = self.loaded.reload()?;
+        let mut new = self.loaded.reload()?;
         let old = &self.loaded.config;
         for key in restart_needed(old, &new.config) {
             warn!(key, "changed, but takes effect only at the next start");
         }
+        keep_until_restart(old, &mut new.config);
         // Listeners first: it is the step that can fail for reasons outside the files, and it changes nothing when it does.
         let changed = self.broker.access.reload(&new.config.access)?;
         if let Err(error) = self.listeners.reload(&new.config.listeners).await {

@@ -195,27 +195,27 @@ impl Connection {
         Ok(Some(incoming))
     }
 
-    /// Flushes, waits until something has come, and keeps the connection alive meanwhile. Nothing received is lost when the future is dropped.
+    /// Waits until something has come or has to be sent to keep the connection alive. Nothing is lost when the future is dropped, because it only
+    /// reads: what is queued is flushed before.
     pub async fn wait(&mut self) -> Result<(), ClientError> {
-        loop {
-            self.flush().await?;
-            let Some(keep_alive) = self.keep_alive else {
-                return self.received().await;
-            };
-            let deadline = match self.ping_sent {
-                // Half the time again, as a Server waits for us [MQTT-3.1.2-22].
-                Some(sent) => sent + keep_alive + keep_alive / 2,
-                None => self.last_sent + keep_alive,
-            };
-            if let Ok(received) = timeout_at(deadline, self.received()).await {
-                return received;
-            }
-            if self.ping_sent.is_some() {
-                return Err(ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no PINGRESP")));
-            }
-            self.queue(&Packet::PingReq);
-            self.ping_sent = Some(Instant::now());
+        debug_assert!(self.output.is_empty(), "flush comes first");
+        let Some(keep_alive) = self.keep_alive else {
+            return self.received().await;
+        };
+        let deadline = match self.ping_sent {
+            // Half the time again, as a Server waits for us [MQTT-3.1.2-22].
+            Some(sent) => sent + keep_alive + keep_alive / 2,
+            None => self.last_sent + keep_alive,
+        };
+        if let Ok(received) = timeout_at(deadline, self.received()).await {
+            return received;
         }
+        if self.ping_sent.is_some() {
+            return Err(ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no PINGRESP")));
+        }
+        self.queue(&Packet::PingReq);
+        self.ping_sent = Some(Instant::now());
+        Ok(())
     }
 
     async fn received(&mut self) -> Result<(), ClientError> {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bucketmq_packet::{Ack, Packet, PacketIdentifier, PacketType, ProtocolVersion, Publish, QoS, ReasonCode};
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -180,25 +181,36 @@ impl<'a> Publisher<'a> {
     async fn publish(mut self, mut payloads: Payloads) -> Result<(), ClientError> {
         let mut is_last = false;
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-        while !is_last || !self.inflight.is_empty() {
+        loop {
             while let Some(incoming) = self.connection.buffered()? {
                 self.handle(incoming);
             }
-            if self.connection.is_full() {
-                self.connection.flush().await?;
+            if is_last && self.inflight.is_empty() {
+                break;
             }
             let may_send = !is_last && self.inflight.len() < self.window;
-            tokio::select! {
-                biased;
-                payload = payloads.next(), if may_send => match payload? {
-                    Some(payload) => self.send(&payload)?,
-                    None => is_last = true,
-                },
-                received = self.connection.wait(), if !is_last || !self.inflight.is_empty() => received?,
-                _ = &mut interrupted => {
-                    self.connection.close(self.settings).await?;
-                    return Err(ClientError::Interrupted(self.inflight.len()));
+            // What is at hand is gathered, and sent when there is no more of it.
+            let payload = if may_send && !self.connection.is_full() { payloads.next().now_or_never() } else { None };
+            let payload = match payload {
+                Some(payload) => payload?,
+                None => {
+                    self.connection.flush().await?;
+                    tokio::select! {
+                        payload = payloads.next(), if may_send => payload?,
+                        received = self.connection.wait() => {
+                            received?;
+                            continue;
+                        }
+                        _ = &mut interrupted => {
+                            self.connection.close(self.settings).await?;
+                            return Err(ClientError::Interrupted(self.inflight.len()));
+                        }
+                    }
                 }
+            };
+            match payload {
+                Some(payload) => self.send(&payload)?,
+                None => is_last = true,
             }
         }
         self.connection.close(self.settings).await?;

@@ -234,6 +234,7 @@ impl<'a> Subscriber<'a> {
                 }
             }
             self.out.flush()?;
+            connection.flush().await?;
             connection.wait().await?;
         }
     }
