@@ -185,7 +185,7 @@ impl Drop for Running {
 
 const BUCKETMQ_CONFIG: &str = r#"
 [limits]
-max_inflight = 65535
+max_inflight = 30000
 session_queue_messages = 1000000
 session_queue_bytes = "1GiB"
 retained_messages = 2000000

@@ -76,8 +76,11 @@ impl Results {
             }
             Err(error) => vec![format!("failed: {error:#}")],
         };
-        if !faults.is_empty() {
-            measured.faults.entry(broker.to_owned()).or_default().extend(faults);
+        for fault in faults {
+            let known = measured.faults.entry(broker.to_owned()).or_default();
+            if !known.contains(&fault) {
+                known.push(fault);
+            }
         }
     }
 
