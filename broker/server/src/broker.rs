@@ -20,6 +20,9 @@ use crate::shared::Groups;
 /// Topics with many subscribers whose matches are remembered for all publishers.
 const WIDE_MATCHES_MAX: usize = 64;
 
+/// A topic's matches and the routing generation they belong to.
+type Wide = (u64, Arc<Matches<ClientRef>>);
+
 /// The broker.
 pub struct Broker {
     started: Instant,
@@ -42,7 +45,7 @@ pub struct Broker {
     /// Counters.
     pub metrics: Arc<Metrics>,
     next_number: AtomicU64,
-    wide: Mutex<HashMap<String, (u64, Arc<Matches<ClientRef>>)>>,
+    wide: Mutex<HashMap<String, Wide>>,
     shedding_qos0: AtomicBool,
     shedding_connections: AtomicBool,
     draining: AtomicBool,

@@ -50,8 +50,8 @@ pub fn give_back(mut buffer: Vec<u8>) {
     SPARES.with_borrow_mut(|spares| {
         let (pool, most) = match buffer.capacity() {
             0 => return,
-            ..=SMALL_BYTES_MAX => (&mut spares.small, SMALL_BUFFERS_MAX),
-            ..=LARGE_BYTES_MAX => (&mut spares.large, LARGE_BUFFERS_MAX),
+            1..=SMALL_BYTES_MAX => (&mut spares.small, SMALL_BUFFERS_MAX),
+            bytes if bytes <= LARGE_BYTES_MAX => (&mut spares.large, LARGE_BUFFERS_MAX),
             _ => return,
         };
         if pool.len() < most {

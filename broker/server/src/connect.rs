@@ -44,7 +44,7 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
     let listener_config = listener.config();
     let max_packet_size = u32::try_from(broker.limits.load().max_packet_size.as_u64()).unwrap_or(u32::MAX);
     let mut buffer = Vec::with_capacity(CONNECT_BYTES);
-    let read = tokio::time::timeout_at(connect_deadline.into(), read_connect(&mut transport, &mut buffer, max_packet_size)).await;
+    let read = tokio::time::timeout_at(connect_deadline, read_connect(&mut transport, &mut buffer, max_packet_size)).await;
     let used = match read {
         Ok(Ok(Some(used))) => used,
         Ok(Ok(None)) => return None,
@@ -66,7 +66,9 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
     };
     broker.metrics.bytes_received.add(buffer.len() as u64);
     broker.metrics.received(PacketType::Connect, 1);
-    let Ok(Some((Packet::Connect(connect), _))) = decode(&buffer, ProtocolVersion::V5, Sender::Client, max_packet_size) else { return None };
+    let Ok(Some((Packet::Connect(connect), _))) = decode(&buffer, ProtocolVersion::V5, Sender::Client, max_packet_size) else {
+        return None;
+    };
     let version = connect.version;
     let assigned = connect.client_id.is_empty().then(assigned_client_id);
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
@@ -90,7 +92,12 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
                 Err(refusal) => {
                     broker.metrics.authenticated(refusal.method.name(), false);
                     info!(client_id = connect.client_id, remote_addr = ?remote_addr, reason_code = ?refusal.reason_code, detail = %refusal, "CONNECT refused");
-                    Err(Refused { version: Some(version), reason_code: refusal.reason_code, clause: "MQTT-3.1.4-2", detail: "not accepted" })
+                    Err(Refused {
+                        version: Some(version),
+                        reason_code: refusal.reason_code,
+                        clause: "MQTT-3.1.4-2",
+                        detail: "not accepted",
+                    })
                 }
             }
         }
@@ -161,7 +168,12 @@ fn refusal_of(buffer: &[u8], violation: &Violation) -> Option<Refused> {
     // Before 5.0 CONNACK has no code for malformed packets.
     let sayable = version == ProtocolVersion::V5
         || matches!(violation.reason_code, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
-    sayable.then_some(Refused { version: Some(version), reason_code: violation.reason_code, clause: violation.clause, detail: violation.detail })
+    sayable.then_some(Refused {
+        version: Some(version),
+        reason_code: violation.reason_code,
+        clause: violation.clause,
+        detail: violation.detail,
+    })
 }
 
 /// Sends CONNACK with an error and closes [MQTT-3.1.4-2] [MQTT-3.2.2-7].
@@ -201,7 +213,10 @@ fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> R
     if broker.sheds_connections() {
         return refused(ReasonCode::ServerBusy, "MQTT-3.1.4-2", "memory is short");
     }
-    if connect.client_id.is_empty() && connect.version < ProtocolVersion::V5 && (!connect.clean_start || connect.version == ProtocolVersion::V3_1) {
+    if connect.client_id.is_empty()
+        && connect.version < ProtocolVersion::V5
+        && (!connect.clean_start || connect.version == ProtocolVersion::V3_1)
+    {
         // [3.1.1 MQTT-3.1.3-8] An empty Client Identifier asks for a Session that nobody could resume; 3.1 has no empty one.
         return refused(ReasonCode::ClientIdentifierNotValid, "3.1.1 MQTT-3.1.3-8", "empty Client Identifier without Clean Session");
     }
@@ -259,7 +274,12 @@ fn open_session(
     if let Some(will) = &connect.will
         && !principal.may_publish(will.topic)
     {
-        return Err(Refused { version: Some(version), reason_code: ReasonCode::NotAuthorized, clause: "MQTT-3.1.4-2", detail: "publishing the Will is not allowed" });
+        return Err(Refused {
+            version: Some(version),
+            reason_code: ReasonCode::NotAuthorized,
+            clause: "MQTT-3.1.4-2",
+            detail: "publishing the Will is not allowed",
+        });
     }
     let client_id = assigned.unwrap_or(connect.client_id);
     let asked = match (v5, connect.clean_start) {
@@ -289,9 +309,15 @@ fn open_session(
         })
     });
     let (keep_alive, told_keep_alive) = keep_alive(connect, &limits);
-    let take = Take { broker, client_id, clean_start: connect.clean_start, expiry, parameters, will, keep_alive, owner: principal.username() };
+    let take =
+        Take { broker, client_id, clean_start: connect.clean_start, expiry, parameters, will, keep_alive, owner: principal.username() };
     let Some((client, epoch, session_present)) = take.open() else {
-        return Err(Refused { version: Some(version), reason_code: ReasonCode::NotAuthorized, clause: "MQTT-3.1.4-2", detail: "the Session belongs to somebody else" });
+        return Err(Refused {
+            version: Some(version),
+            reason_code: ReasonCode::NotAuthorized,
+            clause: "MQTT-3.1.4-2",
+            detail: "the Session belongs to somebody else",
+        });
     };
     broker.metrics.connections_opened.add(1);
     let qos_max = max_qos(&limits, listener);
@@ -375,7 +401,8 @@ impl Take<'_> {
                     }
                     // [MQTT-3.1.2-4] Clean Start ends what is there; [MQTT-3.1.2-5] otherwise it is resumed. A Session with expiry 0 ends with
                     // its connection, so there is nothing to resume when that is taken over.
-                    if !self.clean_start && !(state.session.is_transient() && client.connected.load(Ordering::Relaxed)) {
+                    let ends_with_connection = state.session.is_transient() && client.connected.load(Ordering::Relaxed);
+                    if !self.clean_start && !ends_with_connection {
                         let (epoch, farewell) = self.resume(client, &mut state);
                         return (None, Some((client.clone(), epoch, true, Some(farewell))));
                     }

@@ -502,7 +502,9 @@ impl Connection {
             Packet::PingReq => self.write_packet(&Packet::PingResp, PacketType::PingResp),
             Packet::Disconnect(disconnect) => return Err(self.handle_disconnect(&disconnect, limits)),
             // No extended authentication was begun in CONNECT, so AUTH has no place here [MQTT-4.12.0-6] and re-authentication none either.
-            Packet::Auth(_) => return Err(unexpected(PacketType::Auth, "MQTT-4.12.0-6", "AUTH without an Authentication Method in CONNECT")),
+            Packet::Auth(_) => {
+                return Err(unexpected(PacketType::Auth, "MQTT-4.12.0-6", "AUTH without an Authentication Method in CONNECT"));
+            }
             // [MQTT-3.1.0-2] A second CONNECT.
             Packet::Connect(_) => return Err(unexpected(PacketType::Connect, "MQTT-3.1.0-2", "second CONNECT")),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp | Packet::Publish(_) => {

@@ -131,7 +131,8 @@ impl Broker {
                 continue;
             }
             let qos = item.qos.min(matched.qos);
-            if qos == QoS::AtMostOnce && state.session.link().is_none() && !(limits.queue_qos0 && !state.session.is_transient()) {
+            let waits = limits.queue_qos0 && !state.session.is_transient();
+            if qos == QoS::AtMostOnce && state.session.link().is_none() && !waits {
                 tally.drop(Dropped::NotConnected);
                 continue;
             }
@@ -159,7 +160,14 @@ impl Broker {
     }
 
     /// Delivers each message of `run` to one member of a Shared Subscription [MQTT-4.8.2-4].
-    pub(crate) fn deliver_shared(&self, run: &Run<'_>, group: &Group<ClientRef>, from: Option<&ClientRef>, limits: &Limits, wakes: &mut Wakes) {
+    pub(crate) fn deliver_shared(
+        &self,
+        run: &Run<'_>,
+        group: &Group<ClientRef>,
+        from: Option<&ClientRef>,
+        limits: &Limits,
+        wakes: &mut Wakes,
+    ) {
         let queue = queue_limits(limits);
         let publisher = from.map_or(0, |from| from.number.0);
         for (place, item) in run.items.iter().enumerate() {
@@ -224,9 +232,7 @@ impl Broker {
     #[inline]
     pub(crate) fn settle(&self, client: &Client, state: &mut State, limits: &Limits, wakes: &mut Wakes) {
         let Some(link) = state.session.link() else { return };
-        if client.flow() == Flow::Open
-            && (!link.has_room() || state.session.waiting() * 2 > u64::from(limits.session_queue_messages))
-        {
+        if client.flow() == Flow::Open && (!link.has_room() || state.session.waiting() * 2 > u64::from(limits.session_queue_messages)) {
             client.set_flow(Flow::Full);
         }
         if link.pending() > 0 || state.closing.is_some() {

@@ -61,7 +61,11 @@ pub async fn run(broker: Arc<Broker>, totals: Arc<Totals>) {
         if now_shedding != shedding {
             shedding = now_shedding;
             if shedding {
-                warn!(resident_bytes = resident as u64, watermark_bytes = mark as u64, "memory watermark reached, new connections are refused");
+                warn!(
+                    resident_bytes = resident as u64,
+                    watermark_bytes = mark as u64,
+                    "memory watermark reached, new connections are refused"
+                );
             } else {
                 info!(resident_bytes = resident as u64, "memory is below the watermark again");
             }

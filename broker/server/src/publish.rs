@@ -108,14 +108,7 @@ impl<'a> Run<'a> {
         kept[place]
             .get_or_insert_with(|| {
                 let item = &self.items[place];
-                Message::new(
-                    self.topic,
-                    self.payload(item),
-                    self.forward(item),
-                    item.qos,
-                    item.retain,
-                    self.expires_at(item),
-                )
+                Message::new(self.topic, self.payload(item), self.forward(item), item.qos, item.retain, self.expires_at(item))
             })
             .clone()
     }
@@ -172,8 +165,18 @@ pub struct MatchCache {
     topic: String,
     access_generation: u64,
     routing_generation: u64,
-    allowed: bool,
+    verdict: Verdict,
     matches: Arc<Matches<ClientRef>>,
+}
+
+/// Whether a topic may be published to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Allowed,
+    /// By the access rules.
+    Denied,
+    /// More levels than the broker takes.
+    TooDeep,
 }
 
 /// How far a run got.
@@ -220,7 +223,7 @@ impl Connection {
 
         let broker = self.broker.clone();
         let cache = self.look_up(&broker, &scratch.topic, limits);
-        if cache.allowed && self.hold_for_full(&cache.matches) {
+        if cache.verdict == Verdict::Allowed && self.hold_for_full(&cache.matches) {
             self.cache = Some(cache);
             return Ok(Progress::Held);
         }
@@ -232,27 +235,23 @@ impl Connection {
             self.account_inbound(scratch, counts[1])?;
         }
         let mut reason_code = ReasonCode::Success;
-        if cache.allowed {
+        if cache.verdict == Verdict::Allowed {
             let Scratch { topic, items, owned_forward, kept, wakes } = scratch;
-            let run = Run {
-                topic,
-                version: self.version,
-                bytes: &input[..used],
-                items,
-                owned_forward,
-                kept,
-                all_plain,
-                largest,
-                now,
-            };
+            let run = Run { topic, version: self.version, bytes: &input[..used], items, owned_forward, kept, all_plain, largest, now };
             let delivered = route(&broker, &run, &cache.matches, Some(&self.client), limits, wakes);
             if !delivered {
                 reason_code = ReasonCode::NoMatchingSubscribers;
             }
         } else {
             broker.metrics.dropped(Dropped::NotAuthorized, scratch.items.len() as u64);
-            broker.metrics.denied.add(scratch.items.len() as u64);
-            reason_code = self.denied()?;
+            reason_code = match cache.verdict {
+                // A valid Topic Name that this Server does not take (5.0 3.4.2.1).
+                Verdict::TooDeep => ReasonCode::TopicNameInvalid,
+                Verdict::Allowed | Verdict::Denied => {
+                    broker.metrics.denied.add(scratch.items.len() as u64);
+                    self.denied()?
+                }
+            };
         }
         if counts[1] + counts[2] > 0 {
             self.acknowledge(&scratch.items, reason_code, counts);
@@ -345,28 +344,28 @@ impl Connection {
             && known.access_generation == access_generation
             && known.topic == topic
         {
-            if known.routing_generation != routing_generation && known.allowed {
+            if known.routing_generation != routing_generation && known.verdict == Verdict::Allowed {
                 known.matches = broker.matches(topic, OWN_MATCHES_MAX);
                 known.routing_generation = routing_generation;
             }
             return cache.expect("just looked at");
         }
-        let allowed = topic::levels(topic) <= limits.max_topic_levels as usize && self.principal.may_publish(topic);
-        let matches = if allowed { broker.matches(topic, OWN_MATCHES_MAX) } else { Arc::default() };
+        let verdict = if topic::levels(topic) > usize::from(limits.max_topic_levels) {
+            Verdict::TooDeep
+        } else if self.principal.may_publish(topic) {
+            Verdict::Allowed
+        } else {
+            Verdict::Denied
+        };
+        let matches = if verdict == Verdict::Allowed { broker.matches(topic, OWN_MATCHES_MAX) } else { Arc::default() };
         let mut cache = cache.unwrap_or_else(|| {
-            Box::new(MatchCache {
-                topic: String::new(),
-                access_generation,
-                routing_generation,
-                allowed,
-                matches: Arc::default(),
-            })
+            Box::new(MatchCache { topic: String::new(), access_generation, routing_generation, verdict, matches: Arc::default() })
         });
         cache.topic.clear();
         cache.topic.push_str(topic);
         cache.access_generation = access_generation;
         cache.routing_generation = routing_generation;
-        cache.allowed = allowed;
+        cache.verdict = verdict;
         cache.matches = matches;
         cache
     }
@@ -405,7 +404,12 @@ impl Connection {
         }
         // [MQTT-3.3.4-7] [MQTT-3.3.4-8] A Client that keeps to the rule never has more than Receive Maximum in one unacknowledged batch.
         if self.version == ProtocolVersion::V5 && unacknowledged > usize::from(self.receive_maximum) {
-            return Err(violation(ReasonCode::ReceiveMaximumExceeded, "MQTT-3.3.4-7", "more QoS 1 and 2 in flight than the Receive Maximum in CONNACK").into());
+            return Err(violation(
+                ReasonCode::ReceiveMaximumExceeded,
+                "MQTT-3.3.4-7",
+                "more QoS 1 and 2 in flight than the Receive Maximum in CONNACK",
+            )
+            .into());
         }
         self.unacknowledged += qos1 as usize;
         Ok(())
@@ -415,7 +419,9 @@ impl Connection {
     fn denied(&self) -> Result<ReasonCode, Closing> {
         use bucketmq_access::OnDeny;
         match self.broker.access.on_deny() {
-            OnDeny::Disconnect => Err(violation(ReasonCode::NotAuthorized, "MQTT-5.4.2-1", "publishing to this topic is not allowed").into()),
+            OnDeny::Disconnect => {
+                Err(violation(ReasonCode::NotAuthorized, "MQTT-5.4.2-1", "publishing to this topic is not allowed").into())
+            }
             OnDeny::Drop => Ok(ReasonCode::Success),
             OnDeny::Reject => Ok(ReasonCode::NotAuthorized),
         }
@@ -427,7 +433,9 @@ impl Connection {
         if reason_code.is_error() && counts[2] > 0 {
             // [MQTT-4.3.3-9] After a PUBREC with an error the identifier is free.
             let mut state = self.client.lock();
-            for id in items.iter().filter(|item| item.qos == QoS::ExactlyOnce).filter_map(|item| bucketmq_packet::PacketIdentifier::new(item.id)) {
+            for id in
+                items.iter().filter(|item| item.qos == QoS::ExactlyOnce).filter_map(|item| bucketmq_packet::PacketIdentifier::new(item.id))
+            {
                 state.session.incoming.finish(id);
             }
         }
@@ -462,7 +470,14 @@ fn name_run(scratch: &mut Scratch, topic: &str) -> bool {
 }
 
 /// Keeps what is retained and hands the run to all that match. False: nobody matched.
-fn route(broker: &Broker, run: &Run<'_>, matches: &Matches<ClientRef>, from: Option<&ClientRef>, limits: &Limits, wakes: &mut Wakes) -> bool {
+fn route(
+    broker: &Broker,
+    run: &Run<'_>,
+    matches: &Matches<ClientRef>,
+    from: Option<&ClientRef>,
+    limits: &Limits,
+    wakes: &mut Wakes,
+) -> bool {
     // A retained write is applied before its message is handed on, so that a Subscription made in between sees one or the other.
     for (place, item) in run.items.iter().enumerate().filter(|(_, item)| item.retain && !item.duplicate) {
         retained::keep(broker, run, place, item, limits);

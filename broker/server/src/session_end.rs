@@ -19,8 +19,11 @@ pub struct Ended {
     will: Option<Box<Will>>,
     orphans: Vec<Orphan>,
     /// Set when the Session is over: it leaves routing, registry and store.
-    session: Option<(ClientRef, Vec<(Arc<str>, Subscription)>)>,
+    session: Option<Over>,
 }
+
+/// A Session that is over, and the Subscriptions it had.
+type Over = (ClientRef, Vec<(Arc<str>, Subscription)>);
 
 impl Ended {
     /// Ends the Session. Its Will, still there, is due now [MQTT-3.1.2-8].

@@ -99,7 +99,8 @@ impl Broker {
         let number = *queue.number.get_or_insert_with(|| self.next_number(self.shards.of(group.name())));
         let mut backlog = StoreBacklog::of(&*self.store, number);
         while queue.entries + 1 > bounds.messages || queue.bytes + bytes > bounds.bytes {
-            let oldest = (bounds.overflow == Overflow::DropOldest).then(|| backlog.page(queue.first, 1)).flatten().and_then(|mut page| page.pop());
+            let oldest =
+                (bounds.overflow == Overflow::DropOldest).then(|| backlog.page(queue.first, 1)).flatten().and_then(|mut page| page.pop());
             self.metrics.dropped(Dropped::QueueFull, 1);
             let Some((sequence, entry)) = oldest else { return };
             backlog.remove_through(sequence);
@@ -118,7 +119,13 @@ impl Broker {
     pub fn drain_groups_for(&self, client: &ClientRef) {
         let filters: Vec<Arc<str>> = {
             let state = client.lock();
-            state.session.subscriptions().iter().filter(|(_, subscription)| subscription.share > 0).map(|(filter, _)| filter.clone()).collect()
+            state
+                .session
+                .subscriptions()
+                .iter()
+                .filter(|(_, subscription)| subscription.share > 0)
+                .map(|(filter, _)| filter.clone())
+                .collect()
         };
         if filters.is_empty() {
             return;
@@ -133,7 +140,10 @@ impl Broker {
         loop {
             let page = {
                 let mut groups = self.groups.0.lock();
-                let Some(GroupState { queue: queue @ GroupQueue { number: Some(_), entries: 1.., .. }, .. }) = groups.get_mut(filter) else { return };
+                let Some(GroupState { queue: queue @ GroupQueue { number: Some(_), entries: 1.., .. }, .. }) = groups.get_mut(filter)
+                else {
+                    return;
+                };
                 let Some(number) = queue.number else { return };
                 let mut backlog = StoreBacklog::of(&*self.store, number);
                 let Some(page) = backlog.page(queue.first, PAGE_ENTRIES) else { return };
@@ -165,7 +175,8 @@ impl Broker {
     }
 
     fn hand_to_group(&self, filter: &str, message: &Arc<Message>, limits: &Limits, wakes: &mut Wakes) {
-        let group = topic::check_filter(filter).ok().and_then(|parsed| self.subscriptions.read().group(parsed.share_name?, parsed.filter).cloned());
+        let group =
+            topic::check_filter(filter).ok().and_then(|parsed| self.subscriptions.read().group(parsed.share_name?, parsed.filter).cloned());
         let Some(group) = group else {
             self.metrics.dropped(Dropped::NoSubscribers, 1);
             return;
@@ -188,7 +199,14 @@ impl Broker {
     }
 
     /// Delivers a message that is already a shared value. True: accepted.
-    pub(crate) fn deliver_kept(&self, client: &ClientRef, state: &mut State, message: &Arc<Message>, manner: Manner<'_>, limits: &Limits) -> bool {
+    pub(crate) fn deliver_kept(
+        &self,
+        client: &ClientRef,
+        state: &mut State,
+        message: &Arc<Message>,
+        manner: Manner<'_>,
+        limits: &Limits,
+    ) -> bool {
         use bucketmq_session::Delivered;
         let outcome = state.session.deliver(
             self.wall_ms(),
