@@ -217,7 +217,7 @@ pub(crate) fn user<'p>(properties: &'p UserProperties<'_>) -> impl Iterator<Item
     properties.iter().map(|(name, value)| Property::UserProperty(name, value))
 }
 
-/// A flag property that is written only when it is there.
+/// A property that is written only when there is a value.
 pub(crate) fn optional<'p, T>(value: Option<T>, property: fn(T) -> Property<'p>) -> impl Iterator<Item = Property<'p>> {
     value.map(property).into_iter()
 }

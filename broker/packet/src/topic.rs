@@ -12,33 +12,25 @@ const SHARE_PREFIX: &str = "$share/";
 
 /// Why something is not a Topic Name or Topic Filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.detail())]
 pub enum TopicError {
     /// Not one character.
-    #[error("topic is empty")]
     Empty,
     /// More than [`LENGTH_MAX`] bytes.
-    #[error("topic is longer than 65,535 bytes")]
     TooLong,
     /// U+0000 inside.
-    #[error("topic contains U+0000")]
     Nul,
     /// A Topic Name with `+` or `#`.
-    #[error("topic name contains a wildcard")]
     WildcardInName,
     /// `#` that is not a whole level, or not the last.
-    #[error("multi-level wildcard is not alone in the last level")]
     MultiLevelWildcard,
     /// `+` that is not a whole level.
-    #[error("single-level wildcard is not alone in its level")]
     SingleLevelWildcard,
     /// `$share/` without a name behind.
-    #[error("share name is empty")]
     ShareNameEmpty,
     /// A share name with a wildcard.
-    #[error("share name contains a wildcard")]
     ShareNameWildcard,
     /// A share name without a Topic Filter behind.
-    #[error("shared subscription has no topic filter")]
     ShareWithoutFilter,
 }
 
@@ -57,7 +49,7 @@ impl TopicError {
         }
     }
 
-    /// What to tell the peer: Topic Name invalid (0x90) or Topic Filter invalid (0x8F), whichever was asked for.
+    /// The same for a person.
     const fn detail(self) -> &'static str {
         match self {
             Self::Empty => "topic is empty",
