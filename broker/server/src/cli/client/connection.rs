@@ -251,7 +251,7 @@ fn unexpected(packet_type: PacketType, detail: &'static str) -> ClientError {
 fn described(packet: &Packet<'_>) -> String {
     let name = packet.packet_type().name();
     match packet {
-        Packet::Connect(connect) => format!("{name} (client id {:?}, MQTT {})", connect.client_id, connect.version.name()),
+        Packet::Connect(connect) => format!("{name} (client id {:?}, protocol version {})", connect.client_id, connect.version.number()),
         Packet::Publish(publish) => {
             let Publish { dup, qos, retain, topic, payload, .. } = publish;
             let id = publish.packet_id.map_or(0, |id| id.get());
