@@ -431,6 +431,8 @@ impl Connection {
         let wait = pause(self.rates.as_deref(), &self.listener, self.batch_messages, self.batch_bytes);
         (self.batch_messages, self.batch_bytes) = (0, 0);
         if !wait.is_zero() && self.hold.is_none() {
+            // What is not read cannot count against the Keep Alive.
+            self.client.seen(self.broker.second().saturating_add(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX) + 1));
             self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None, drained: 0 }));
         }
         Ok(())
@@ -588,6 +590,8 @@ impl Connection {
 
     /// Serves until the connection ends, then ends it properly.
     pub async fn run(mut self) {
+        // A role may have lost rights while the Client was away.
+        self.drop_forbidden_subscriptions();
         let closing = std::future::poll_fn(|context| self.poll_serve(context)).await;
         debug!(client_id = %self.client.id, closing = ?closing, "connection ends");
         self.broker.metrics.closed(match &closing {

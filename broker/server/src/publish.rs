@@ -382,6 +382,22 @@ impl Connection {
                 return true;
             }
         }
+        for group in &matches.shared {
+            // One member with room is enough.
+            let mut full =
+                group.members().iter().map(|member| &member.subscriber).filter(|member| member.connected.load(Ordering::Relaxed));
+            if full.clone().any(|member| member.flow() != Flow::Full || *member == self.client) {
+                continue;
+            }
+            match full.next() {
+                Some(member) if self.hold_is_over() => member.set_flow(Flow::Lagging),
+                Some(member) => {
+                    self.hold(member.clone());
+                    return true;
+                }
+                None => {}
+            }
+        }
         false
     }
 
