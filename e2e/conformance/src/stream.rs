@@ -40,14 +40,14 @@ impl Stream {
         }
     }
 
-    /// Cuts the connection without a word of MQTT.
-    pub fn cut(&self) {
+    /// Sends no more, and lets the broker know by the end of the stream alone.
+    pub fn end(&self) {
         let stream = match self {
             Self::Tcp(stream) => stream,
             Self::WebSocket(socket) => socket.tcp(),
         };
-        // A connection the broker has closed already is as cut as it can be.
-        let _ = stream.shutdown(std::net::Shutdown::Both);
+        // A connection the broker has closed already has ended.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a Client sends, and the answers that belong to it.
 
+use std::time::{Duration, Instant};
+
 use bucketmq_packet::{
     Ack, Disconnect, Packet, PacketIdentifier, PacketType, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe,
 };
@@ -169,8 +171,12 @@ impl Client {
         self.disconnect_with(ReasonCode::Success)
     }
 
-    /// Cuts the connection.
-    pub fn cut(self) {
-        self.stream.cut();
+    /// Ends the connection without a word of MQTT; returns when the broker has noticed, so that what is published next finds the Client away.
+    pub fn cut(mut self) {
+        self.stream.end();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        // What was on its way is lost, as it is when a network fails.
+        let mut lost = Vec::new();
+        while Instant::now() < deadline && !matches!(self.stream.read(&mut lost, Duration::from_millis(100)), Ok(Some(0)) | Err(_)) {}
     }
 }

@@ -19,6 +19,8 @@ tests! {
     unassigned_and_control_like_characters_are_passed_on v5["4.7.3-4"] v3["4.7.3-4"];
     longest_topic_is_usable v5["4.7.3-3"] v3["4.7.3-3"];
     two_hundred_levels_are_usable v5["4.7.3-3"] v3["4.7.3-3"];
+    two_hundred_wildcards_match_or_are_refused v5["4.7.1-2"] v3["4.7.1-3"];
+    topic_of_nothing_but_separators_is_taken_or_refused v5["4.7.3-3"] v3["4.7.3-3"];
 }
 
 fn wildcards_match_as_defined(t: &Run<'_>) -> Outcome {
@@ -207,4 +209,36 @@ fn longest_topic_is_usable(t: &Run<'_>) -> Outcome {
 
 fn two_hundred_levels_are_usable(t: &Run<'_>) -> Outcome {
     usable(t, &format!("{}{}", t.topic(""), "l/".repeat(195)))
+}
+
+fn two_hundred_wildcards_match_or_are_refused(t: &Run<'_>) -> Outcome {
+    let mut subscriber = t.client("subscriber")?;
+    let pattern = t.topic(&["+"; 200].join("/"));
+    let packet_id = subscriber.start_subscribe(&[filter(&pattern, 1)], None);
+    // No statement bounds the levels, so a Server may; how it refuses what it finds too much is its own affair.
+    if !matches!(subscriber.codes(bucketmq_packet::PacketType::SubAck, packet_id), Ok(suback) if suback.codes[0] < 0x80) {
+        return crate::outcome::not_applicable("the broker limits levels or wildcards");
+    }
+    let mut publisher = t.client("publisher")?;
+    publisher.publish(&t.message(&["l"; 199].join("/"), "one less").qos(1))?;
+    publisher.publish(&t.message(&["l"; 200].join("/"), "as many").qos(1))?;
+    publisher.publish(&t.message(&["l"; 201].join("/"), "one more").qos(1))?;
+    subscriber.expect("as many")?;
+    subscriber.nothing()
+}
+
+fn topic_of_nothing_but_separators_is_taken_or_refused(t: &Run<'_>) -> Outcome {
+    // 65,536 levels: a Server may find that too many, and is none the worse for having been asked.
+    let name = "/".repeat(65_535);
+    let mut client = t.client("a")?;
+    let packet_id = client.start_publish(&Message::new(name.as_str(), "x").qos(1));
+    if client.acknowledged(bucketmq_packet::PacketType::PubAck, packet_id).is_err() {
+        client.closed_with(&[0x90, 0x97, 0x83])?;
+    }
+    let mut client = t.client("b")?;
+    let packet_id = client.start_subscribe(&[filter(&name, 0)], None);
+    if client.codes(bucketmq_packet::PacketType::SubAck, packet_id).is_err() {
+        client.closed_with(&[0x8F, 0x97, 0x83])?;
+    }
+    t.client("c")?.ping()
 }
