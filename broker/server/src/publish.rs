@@ -503,7 +503,10 @@ fn route(
         return true;
     }
     if matches.plain.is_empty() && matches.shared.is_empty() {
-        broker.metrics.dropped(Dropped::NoSubscribers, run.items.len() as u64);
+        // Nobody has to be interested in the broker's own figures.
+        if !run.topic.starts_with("$SYS/") {
+            broker.metrics.dropped(Dropped::NoSubscribers, run.items.len() as u64);
+        }
         return false;
     }
     for matched in &matches.plain {

@@ -75,7 +75,6 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     let admin_task = match admin {
         None => None,
         Some(admin) => {
-            info!(address = %admin.local_addr(), "health and metrics");
             let registry = prometheus::Registry::new();
             Exporter::new(broker.metrics.clone()).register(&registry)?;
             let gauges = GaugeSet::register(&registry)?;
@@ -95,9 +94,6 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     }
     let serving = broker.clone();
     listeners.serve(move |accepted| connect::serve(serving.clone(), accepted));
-    for bound in listeners.bound() {
-        info!(listener = bound.handle.name(), addresses = ?bound.local_addrs, "listening");
-    }
     drop(starting);
     health.set_config_hash(loaded.hash());
     let mut server = Server { broker, listeners, health, loaded, log };
