@@ -101,7 +101,7 @@ impl Broker {
         }
         let no_identifiers = matched.identifiers.as_slice().is_empty();
         if run.all_plain && no_identifiers && state.session.takes_verbatim(run.version, run.largest) {
-            self.append_verbatim(run, &mut state);
+            self.append_verbatim(run, &mut state, client.flow() == Flow::Lagging);
         } else {
             self.deliver_items(run, client, &mut state, matched, limits);
         }
@@ -110,10 +110,11 @@ impl Broker {
 
     /// The whole run is QoS 0 and looks the same to this subscriber: one copy.
     #[inline]
-    fn append_verbatim(&self, run: &Run<'_>, state: &mut State) {
+    fn append_verbatim(&self, run: &Run<'_>, state: &mut State, lags: bool) {
         let count = run.items.len() as u64;
         let Some(link) = state.session.link_mut() else { return };
-        if link.has_room() {
+        // Publishers look whether there is room before they come here; two of them may have looked at the same time, and nothing is lost for that.
+        if link.has_room() || (!lags && link.has_room_for_qos0()) {
             let bytes = run.verbatim();
             link.output_mut(|| buffers::spare_for(bytes.len())).extend_from_slice(bytes);
             self.metrics.message_delivered(QoS::AtMostOnce, count);
@@ -125,6 +126,7 @@ impl Broker {
 
     fn deliver_items(&self, run: &Run<'_>, client: &ClientRef, state: &mut State, matched: &Matched<ClientRef>, limits: &Limits) {
         let queue = queue_limits(limits);
+        let lags = client.flow() == Flow::Lagging;
         let mut tally = Tally::default();
         for (place, item) in run.items.iter().enumerate() {
             if item.duplicate {
@@ -134,6 +136,10 @@ impl Broker {
             let waits = limits.queue_qos0 && !state.session.is_transient();
             if qos == QoS::AtMostOnce && state.session.link().is_none() && !waits {
                 tally.drop(Dropped::NotConnected);
+                continue;
+            }
+            if qos == QoS::AtMostOnce && lags && state.session.link().is_some_and(|link| !link.has_room()) {
+                tally.drop(Dropped::OutputFull);
                 continue;
             }
             let outcome = state.session.deliver(

@@ -435,9 +435,7 @@ impl Connection {
     fn denied(&self) -> Result<ReasonCode, Closing> {
         use bucketmq_access::OnDeny;
         match self.broker.access.on_deny() {
-            OnDeny::Disconnect => {
-                Err(violation(ReasonCode::NotAuthorized, "MQTT-5.4.2-1", "publishing to this topic is not allowed").into())
-            }
+            OnDeny::Disconnect => Err(violation(ReasonCode::NotAuthorized, "5.4.2", "publishing to this topic is not allowed").into()),
             OnDeny::Drop => Ok(ReasonCode::Success),
             OnDeny::Reject => Ok(ReasonCode::NotAuthorized),
         }

@@ -4,6 +4,9 @@ use bucketmq_packet::ProtocolVersion;
 
 use crate::aliases::AliasesOut;
 
+/// QoS 0 bytes beyond the output limit that are still taken: what publishers on all worker threads had read before they could be held.
+const QOS0_OVERSHOOT_BYTES: usize = 1024 * 1024;
+
 /// What CONNECT and the broker's limits say about a Network Connection.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkParameters {
@@ -48,6 +51,12 @@ impl Link {
     #[inline]
     pub fn has_room(&self) -> bool {
         self.output.len() < self.parameters.output_limit as usize
+    }
+
+    /// True while QoS 0 may be encoded: its publishers are asked to wait as soon as there is no room, but a few of them are on their way already.
+    #[inline]
+    pub fn has_room_for_qos0(&self) -> bool {
+        self.output.len() < 2 * self.parameters.output_limit as usize + QOS0_OVERSHOOT_BYTES
     }
 
     /// The buffer packets are appended to; `spare` gives one when there is none yet.

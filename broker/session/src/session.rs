@@ -122,7 +122,13 @@ impl Session {
     }
 
     /// Remembers a Subscription. The one it replaces comes back [MQTT-3.8.4-3].
-    pub fn subscribe(&mut self, filter: &str, shared: bool, options: SubscriptionOptions, identifier: Option<u32>) -> (Subscription, Option<Subscription>) {
+    pub fn subscribe(
+        &mut self,
+        filter: &str,
+        shared: bool,
+        options: SubscriptionOptions,
+        identifier: Option<u32>,
+    ) -> (Subscription, Option<Subscription>) {
         let old = self.subscriptions.get(filter).copied();
         let name: Arc<str> = self.subscriptions.get_key_value(filter).map_or_else(|| filter.into(), |(name, _)| name.clone());
         let share = match old {
@@ -192,7 +198,7 @@ impl Session {
             return self.enqueue(delivery, limits, backlog);
         };
         if delivery.qos == QoS::AtMostOnce {
-            if !link.has_room() {
+            if !link.has_room_for_qos0() {
                 return Delivered::Dropped(DropReason::OutputFull);
             }
             let form = match live_form(link, now, delivery, None) {
@@ -286,7 +292,9 @@ impl Session {
                         expiry,
                         identifiers: &entry.identifiers,
                     };
-                    if publish_out::length(&form, message.topic(), message.payload(), message.properties()) > link.parameters.maximum_packet_size as usize {
+                    if publish_out::length(&form, message.topic(), message.payload(), message.properties())
+                        > link.parameters.maximum_packet_size as usize
+                    {
                         dropped(DropReason::TooLarge);
                         self.outgoing.skip();
                         continue;
@@ -373,7 +381,8 @@ fn live_form<'a>(link: &mut Link, now: u64, delivery: &Delivery<'a>, packet_id: 
     };
     // [MQTT-3.1.2-24] [MQTT-3.1.2-25] The form without an alias decides: it is the longest but for three bytes the alias adds.
     let alias = if link.aliases.is_some() { 3 } else { 0 };
-    if publish_out::length(&form, delivery.topic, delivery.payload, delivery.forward) + alias > link.parameters.maximum_packet_size as usize {
+    if publish_out::length(&form, delivery.topic, delivery.payload, delivery.forward) + alias > link.parameters.maximum_packet_size as usize
+    {
         return Err(DropReason::TooLarge);
     }
     let topic = link.aliases.as_mut().map_or(TopicForm::Name, |aliases| aliases.form(delivery.topic));

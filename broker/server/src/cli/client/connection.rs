@@ -113,7 +113,8 @@ impl Connection {
                     return Err(unexpected(packet.packet_type(), "something else than CONNACK came first"));
                 };
                 if self.debug {
-                    eprintln!("received CONNACK ({})", connack.reason_code);
+                    let session = if connack.session_present { ", session present" } else { "" };
+                    eprintln!("received CONNACK ({}{session})", connack.reason_code);
                 }
                 let properties = connack.properties;
                 if connack.reason_code.is_error() {

@@ -111,7 +111,7 @@ impl Link {
     pub async fn close(&mut self) -> io::Result<()> {
         match self {
             Self::Bytes(stream) => stream.shutdown().await,
-            Self::WebSocket(stream) => stream.close(None).await.map_err(io_error),
+            Self::WebSocket(stream) => SinkExt::close(stream.as_mut()).await.map_err(io_error),
         }
     }
 }
