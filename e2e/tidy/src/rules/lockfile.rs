@@ -3,7 +3,7 @@
 use crate::{Tree, Violation};
 
 /// Where two versions would mean two TLS or HTTP stacks: twice the code to trust, and types that do not fit together.
-const ONCE: [&str; 7] = ["axum", "h2", "http", "hyper", "rustls", "rustls-webpki", "tokio-rustls"];
+const ONCE: [&str; 6] = ["axum", "h2", "http", "hyper", "rustls", "tokio-rustls"];
 
 /// One version of each of these.
 pub fn one_version(tree: &Tree) -> Vec<Violation> {
