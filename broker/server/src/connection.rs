@@ -99,6 +99,8 @@ pub struct Connection {
     pending: Vec<u8>,
     writing: Vec<u8>,
     written: usize,
+    /// The socket took nothing more at the last try.
+    blocked: bool,
     /// PUBLISHes and bytes of the batch being handled, for the rates.
     batch_messages: u64,
     batch_bytes: u64,
@@ -189,6 +191,7 @@ impl Connection {
             pending,
             writing: connack,
             written: 0,
+            blocked: false,
             batch_messages: 0,
             batch_bytes: 0,
             hold: None,
@@ -242,7 +245,8 @@ impl Connection {
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closing>> {
         loop {
             // Acknowledgements and what others delivered leave in one write.
-            let more = self.written == 0 && self.refill();
+            // What the socket has refused is not added to: the rest stays where it is bounded, in the Session.
+            let more = !self.blocked && self.written == 0 && self.refill();
             if self.writing.is_empty() {
                 break;
             }
@@ -255,9 +259,13 @@ impl Connection {
                         self.broker.metrics.bytes_sent.add(count as u64);
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        self.blocked = true;
+                        return Poll::Pending;
+                    }
                 }
             }
+            self.blocked = false;
             self.writing.clear();
             self.written = 0;
             if !more {
