@@ -69,7 +69,7 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     let broker = Arc::new(Broker::new(config.limits.clone(), access, store));
 
     let admin = bucketmq_admin::Server::bind(&config.admin).await.context("the admin address cannot be used")?;
-    let totals = Totals::new(u64::from(config.limits.max_connections), 0);
+    let totals = Totals::new(u64::from(config.limits.max_connections), u64::from(config.limits.max_connection_rate));
     let listeners = Listeners::bind(&config.listeners, totals).await?;
     let (stop_admin, admin_stopped) = oneshot::channel::<()>();
     let admin_task = match admin {
@@ -186,6 +186,7 @@ impl Server {
         }
         self.log.set_level(&new.config.log.level)?;
         self.listeners.totals().set_max_connections(u64::from(new.config.limits.max_connections));
+        self.listeners.totals().set_max_connection_rate(u64::from(new.config.limits.max_connection_rate));
         self.broker.limits.store(Arc::new(new.config.limits.clone()));
         self.health.set_config_hash(new.hash());
         self.loaded = new;

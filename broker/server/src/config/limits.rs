@@ -20,6 +20,10 @@ pub struct Limits {
     /// `memory_watermark` sheds before they cost too much.
     pub max_connections: u32,
 
+    /// Network Connections accepted per second over all listeners; more wait in the system's backlog. 0, the default: as fast as they come, because a
+    /// fleet that reconnects wants to be back.
+    pub max_connection_rate: u32,
+
     /// The largest packet a Client may send, fixed header included, from 1KiB to the protocol's own bound of 268435460B. A 5.0 Client is told it in
     /// CONNACK. 1MiB by default: nearly every payload is far smaller, and each connection may hold one packet while it arrives.
     #[serde(with = "units::size")]
@@ -193,6 +197,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 0,
+            max_connection_rate: 0,
             max_packet_size: ByteSize::mib(1),
             max_qos: 2,
             max_topic_levels: 32,
