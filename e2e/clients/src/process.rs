@@ -45,6 +45,12 @@ impl Running {
         Ok(Self { child, events, errors, seen: Vec::new(), deadline: Instant::now() + timeout })
     }
 
+    /// From now on it has no more time than this.
+    pub fn hurry(mut self, timeout: Duration) -> Self {
+        self.deadline = Instant::now() + timeout;
+        self
+    }
+
     /// Waits for SUBACK.
     pub fn subscribed(&mut self) -> anyhow::Result<()> {
         while !self.seen.contains(&Event::Subscribed) {

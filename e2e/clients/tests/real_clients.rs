@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bucketmq_e2e_clients::{Broker, Event, Job, RealClient, Received, Role, Transport, Version, WillJob};
@@ -13,6 +14,8 @@ const MANY: usize = 10_000;
 const QUEUED: usize = 2_000;
 /// Long enough for what is on its way to arrive where nothing should.
 const LINGER_MS: u64 = 300;
+/// For a client without a certificate, to get in if it could.
+const STRANGER: Duration = Duration::from_secs(2);
 
 /// A client in one version over one transport, with a broker of its own.
 struct Scene {
@@ -153,9 +156,17 @@ fn lasting_session(scene: &Scene, qos: u8) -> anyhow::Result<()> {
 }
 
 fn stranger_is_refused(scene: &Scene) -> anyhow::Result<()> {
+    let mut watch = scene.job(Role::Subscribe, "secret", 1, 0);
+    watch.linger_ms = STRANGER.as_millis() as u64 + LINGER_MS;
+    let mut watcher = scene.client.start(&watch)?;
+    watcher.subscribed()?;
     let mut job = scene.job(Role::Publish, "secret", 1, 1);
     (job.cert, job.key) = (None, None);
-    ensure!(scene.publish(&job).is_err(), "published without a certificate");
+    // mosquitto_pub would try for ever, the others give up.
+    let published = scene.client.start(&job)?.hurry(STRANGER).finish();
+    ensure!(published.is_err(), "published without a certificate");
+    let messages = watcher.messages()?;
+    ensure!(messages.is_empty(), "{messages:?}");
     Ok(())
 }
 
