@@ -16,6 +16,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A running broker. Dropping it ends it.
 pub struct Broker {
     child: Child,
+    is_mosquitto: bool,
     tcp: u16,
     tls: u16,
     ws: u16,
@@ -30,25 +31,28 @@ impl Broker {
         let certificates = Certificates::make(directory.path())?;
         let [tcp, tls, ws] = free_ports()?;
         let is_mosquitto = std::env::var("E2E_BROKER").is_ok_and(|name| name == "mosquitto");
-        let log = std::fs::File::create(directory.path().join("broker.log"))?;
         let config = directory.path().join("broker.conf");
-        let mut command = if is_mosquitto {
-            std::fs::write(&config, mosquitto_config(tcp, tls, &certificates))?;
-            let mut command = Command::new("/usr/sbin/mosquitto");
-            command.arg("-c");
-            command
-        } else {
-            std::fs::write(&config, bucketmq_config(tcp, tls, ws, &certificates))?;
-            let mut command = Command::new(bucketmq()?);
-            command.args(["serve", "--config"]);
-            command
-        };
-        command.arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("start {command:?}"))?;
-        let mut broker = Self { child, tcp, tls, ws, certificates, directory };
-        let ports = if is_mosquitto { vec![tcp, tls] } else { vec![tcp, tls, ws] };
-        broker.wait_for(&ports).with_context(|| broker.log())?;
+        std::fs::write(
+            &config,
+            if is_mosquitto { mosquitto_config(tcp, tls, &certificates) } else { bucketmq_config(tcp, tls, ws, &certificates) },
+        )?;
+        let child = spawn(is_mosquitto, directory.path())?;
+        let mut broker = Self { child, is_mosquitto, tcp, tls, ws, certificates, directory };
+        broker.wait()?;
         Ok(broker)
+    }
+
+    /// Ends it as a power cut would, and starts it again with the same configuration.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(self.is_mosquitto, self.directory.path())?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        let ports = if self.is_mosquitto { vec![self.tcp, self.tls] } else { vec![self.tcp, self.tls, self.ws] };
+        self.wait_for(&ports).with_context(|| self.log())
     }
 
     fn wait_for(&mut self, ports: &[u16]) -> anyhow::Result<()> {
@@ -91,6 +95,15 @@ impl Drop for Broker {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Starts it in `directory`, where its configuration is and its log goes.
+fn spawn(is_mosquitto: bool, directory: &Path) -> anyhow::Result<Child> {
+    let log = std::fs::File::options().create(true).append(true).open(directory.join("broker.log"))?;
+    let mut command = if is_mosquitto { Command::new("/usr/sbin/mosquitto") } else { Command::new(bucketmq()?) };
+    command.args(if is_mosquitto { ["-c"].as_slice() } else { &["serve", "--config"] });
+    command.arg(directory.join("broker.conf")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("start {command:?}"))
 }
 
 /// Ports nobody listens on. Another process could take one before the broker does; the system gives out others first.
