@@ -118,7 +118,11 @@ pub(crate) struct Outgoing {
 
 /// What [`Outgoing::poll`] wants sent next.
 pub(crate) enum Next<'a> {
-    Publish { id: PacketIdentifier, dup: bool, entry: &'a mut Entry },
+    Publish {
+        id: PacketIdentifier,
+        dup: bool,
+        entry: &'a mut Entry,
+    },
     Release(PacketIdentifier),
     /// Nothing to send, or the quota is used up.
     Idle,

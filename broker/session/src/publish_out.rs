@@ -123,5 +123,14 @@ pub fn encode_publish(version: ProtocolVersion, topic: &str, payload: &[u8], for
 }
 
 fn plain(version: ProtocolVersion) -> Form<'static> {
-    Form { version, dup: false, qos: QoS::AtMostOnce, retain: false, packet_id: None, topic: TopicForm::Name, expiry: None, identifiers: &[] }
+    Form {
+        version,
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        packet_id: None,
+        topic: TopicForm::Name,
+        expiry: None,
+        identifiers: &[],
+    }
 }

@@ -1,0 +1,496 @@
+//! The Session by hand, with time by hand: what leaves it is decoded again and compared with what the clauses say.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bucketmq_packet::message::Message;
+use bucketmq_packet::{Packet, PacketIdentifier, ProtocolVersion, QoS, ReasonCode, Sender, decode};
+use proptest::prelude::*;
+
+use crate::{Acknowledged, Delivered, Delivery, DropReason, Link, LinkParameters, Overflow, QueueLimits, Session, VecBacklog};
+
+const NOW: u64 = 1_000_000;
+const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 1 << 20, overflow: Overflow::DropOldest };
+
+fn parameters(version: ProtocolVersion, receive_maximum: u16) -> LinkParameters {
+    LinkParameters { version, receive_maximum, maximum_packet_size: u32::MAX, topic_alias_maximum: 0, output_limit: 1 << 20 }
+}
+
+/// What the Client saw of one packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    Publish { id: u16, dup: bool, qos: QoS, retain: bool, topic: String, payload: String, expiry: Option<u32>, alias: Option<u16> },
+    Release(u16),
+}
+
+/// A Session with its backlog and its clock.
+struct Bench {
+    session: Session,
+    backlog: VecBacklog,
+    limits: QueueLimits,
+    now: u64,
+    dropped: Vec<DropReason>,
+}
+
+impl Bench {
+    fn new(expiry_interval: u32, receive_maximum: u16) -> Self {
+        let mut bench = Self::away(expiry_interval);
+        bench.attach(receive_maximum);
+        bench
+    }
+
+    fn away(expiry_interval: u32) -> Self {
+        Self { session: Session::new(expiry_interval), backlog: VecBacklog::default(), limits: LIMITS, now: NOW, dropped: Vec::new() }
+    }
+
+    fn attach(&mut self, receive_maximum: u16) {
+        self.session.attach(Link::new(parameters(ProtocolVersion::V5, receive_maximum)));
+    }
+
+    fn deliver(&mut self, payload: &str, qos: QoS) -> Delivered {
+        self.deliver_as(payload, qos, None, 0)
+    }
+
+    fn deliver_as(&mut self, payload: &str, qos: QoS, expires_at: Option<u64>, share: u32) -> Delivered {
+        let message = || Message::new("t", payload.as_bytes(), b"", qos, false, expires_at);
+        let delivery = Delivery {
+            topic: "t",
+            payload: payload.as_bytes(),
+            forward: b"",
+            expires_at,
+            qos,
+            retain: false,
+            identifiers: &[],
+            share,
+            message: &message,
+        };
+        self.session.deliver(self.now, &delivery, &self.limits, &mut self.backlog, Vec::new)
+    }
+
+    /// Pumps and gives what has left since the last look.
+    fn seen(&mut self) -> Vec<Seen> {
+        let dropped = &mut self.dropped;
+        self.session.pump(self.now, &mut self.backlog, Vec::new, |reason| dropped.push(reason));
+        let version = self.session.link().map_or(ProtocolVersion::V5, |link| link.parameters().version);
+        let mut bytes = Vec::new();
+        self.session.take_output(&mut bytes);
+        let mut rest = &bytes[..];
+        let mut seen = Vec::new();
+        while let Some((packet, length)) = decode(rest, version, Sender::Server, u32::MAX).unwrap() {
+            rest = &rest[length..];
+            seen.push(match packet {
+                Packet::Publish(publish) => Seen::Publish {
+                    id: publish.packet_id.map_or(0, PacketIdentifier::get),
+                    dup: publish.dup,
+                    qos: publish.qos,
+                    retain: publish.retain,
+                    topic: publish.topic.to_owned(),
+                    payload: String::from_utf8(publish.payload.to_vec()).unwrap(),
+                    expiry: publish.properties.message_expiry_interval,
+                    alias: publish.properties.topic_alias,
+                },
+                Packet::PubRel(ack) => Seen::Release(ack.packet_id.get()),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert!(rest.is_empty());
+        seen
+    }
+
+    /// (identifier, DUP, payload) of the PUBLISHes that have left; identifiers of PUBRELs as (id, false, "PUBREL").
+    fn brief(&mut self) -> Vec<(u16, bool, String)> {
+        let brief = |seen| match seen {
+            Seen::Publish { id, dup, payload, .. } => (id, dup, payload),
+            Seen::Release(id) => (id, false, "PUBREL".to_owned()),
+        };
+        self.seen().into_iter().map(brief).collect()
+    }
+}
+
+fn id(value: u16) -> PacketIdentifier {
+    PacketIdentifier::new(value).unwrap()
+}
+
+fn sent(expected: &[(u16, bool, &str)]) -> Vec<(u16, bool, String)> {
+    expected.iter().map(|(id, dup, payload)| (*id, *dup, (*payload).to_owned())).collect()
+}
+
+use QoS::{AtLeastOnce as Q1, AtMostOnce as Q0, ExactlyOnce as Q2};
+
+#[test]
+fn messages_leave_in_order_with_growing_identifiers() {
+    let mut bench = Bench::new(60, 10);
+    assert_eq!(bench.deliver("a", Q1), Delivered::Sent);
+    assert_eq!(bench.deliver("b", Q2), Delivered::Sent);
+    assert_eq!(bench.deliver("c", Q0), Delivered::Sent);
+    assert_eq!(bench.brief(), sent(&[(1, false, "a"), (2, false, "b"), (0, false, "c")]));
+}
+
+/// [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT-4.6.0-1]
+#[test]
+fn resume_sends_again_in_order_with_the_same_identifiers_and_dup() {
+    let mut bench = Bench::new(60, 10);
+    for payload in ["a", "b", "c"] {
+        bench.deliver(payload, Q1);
+    }
+    bench.brief();
+    assert_eq!(bench.session.handle_puback(id(2)), Acknowledged::Finished);
+    bench.session.detach();
+    bench.deliver("d", Q1);
+    bench.attach(10);
+    assert_eq!(bench.brief(), sent(&[(1, true, "a"), (3, true, "c"), (4, false, "d")]));
+}
+
+/// [MQTT-4.3.3-6]
+#[test]
+fn after_pubrec_only_pubrel_is_sent_again() {
+    let mut bench = Bench::new(60, 10);
+    bench.deliver("a", Q2);
+    bench.brief();
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success), Acknowledged::Release);
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success), Acknowledged::Release, "a repeated PUBREC is answered again");
+    bench.session.detach();
+    bench.attach(10);
+    assert_eq!(bench.brief(), sent(&[(1, false, "PUBREL")]));
+    assert_eq!(bench.session.handle_pubcomp(id(1)), Acknowledged::Finished);
+    assert_eq!(bench.session.handle_pubcomp(id(1)), Acknowledged::Unknown);
+    assert_eq!(bench.session.inflight(), 0);
+}
+
+/// [MQTT-4.4.0-2]
+#[test]
+fn an_error_code_ends_the_delivery() {
+    let mut bench = Bench::new(60, 1);
+    bench.deliver("a", Q2);
+    bench.deliver("b", Q1);
+    bench.brief();
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::QuotaExceeded), Acknowledged::Finished);
+    assert_eq!(bench.brief(), sent(&[(2, false, "b")]), "the quota is free again");
+}
+
+#[test]
+fn acknowledgements_of_the_wrong_kind_or_number_change_nothing() {
+    let mut bench = Bench::new(60, 10);
+    bench.deliver("a", Q1);
+    bench.deliver("b", Q2);
+    bench.brief();
+    assert_eq!(bench.session.handle_puback(id(2)), Acknowledged::Unknown);
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success), Acknowledged::Unknown);
+    assert_eq!(bench.session.handle_pubcomp(id(2)), Acknowledged::Unknown);
+    assert_eq!(bench.session.handle_puback(id(77)), Acknowledged::Unknown);
+    assert_eq!(bench.session.inflight(), 2);
+}
+
+/// [MQTT-3.3.4-9] [MQTT-4.9.0-2] [MQTT-4.9.0-3]
+#[test]
+fn receive_maximum_holds_qos_1_and_2_back_and_lets_qos_0_pass() {
+    let mut bench = Bench::new(60, 2);
+    assert_eq!(
+        [bench.deliver("a", Q1), bench.deliver("b", Q2), bench.deliver("c", Q1)],
+        [Delivered::Sent, Delivered::Sent, Delivered::Queued]
+    );
+    assert_eq!(bench.deliver("d", Q0), Delivered::Sent);
+    assert_eq!(bench.brief(), sent(&[(1, false, "a"), (2, false, "b"), (0, false, "d")]));
+    bench.session.handle_puback(id(1));
+    assert_eq!(bench.brief(), sent(&[(3, false, "c")]));
+    // Resumed with less: never more than that, PUBRELs counted.
+    bench.session.handle_pubrec(id(2), ReasonCode::Success);
+    bench.session.detach();
+    bench.attach(1);
+    assert_eq!(bench.brief(), sent(&[(2, false, "PUBREL")]));
+    bench.session.handle_pubcomp(id(2));
+    assert_eq!(bench.brief(), sent(&[(3, true, "c")]));
+}
+
+/// [MQTT-3.3.2-6] [MQTT-3.3.2-5]
+#[test]
+fn expiry_counts_down_while_waiting_and_drops_what_never_left() {
+    let mut bench = Bench::away(60);
+    bench.deliver_as("long", Q1, Some(NOW + 100_000), 0);
+    bench.deliver_as("short", Q1, Some(NOW + 5_000), 0);
+    bench.now += 30_500;
+    bench.attach(10);
+    let seen = bench.seen();
+    assert!(matches!(&seen[..], [Seen::Publish { payload, expiry: Some(70), .. }] if payload == "long"), "{seen:?}");
+    assert_eq!(bench.dropped, [DropReason::Expired]);
+    assert_eq!(bench.deliver_as("late", Q0, Some(bench.now), 0), Delivered::Dropped(DropReason::Expired));
+}
+
+/// [MQTT-4.3.3-7]
+#[test]
+fn what_has_been_sent_does_not_expire() {
+    let mut bench = Bench::new(60, 10);
+    bench.deliver_as("a", Q2, Some(NOW + 1_000), 0);
+    bench.brief();
+    bench.session.detach();
+    bench.now += 10_000;
+    bench.attach(10);
+    assert_eq!(bench.brief(), sent(&[(1, true, "a")]));
+}
+
+/// [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+#[test]
+fn a_message_too_large_for_the_client_is_dropped_and_takes_no_quota() {
+    let mut bench = Bench::away(60);
+    bench.session.attach(Link::new(LinkParameters { maximum_packet_size: 30, ..parameters(ProtocolVersion::V5, 1) }));
+    assert_eq!(bench.deliver(&"x".repeat(40), Q1), Delivered::Dropped(DropReason::TooLarge));
+    assert_eq!(bench.deliver("fits", Q1), Delivered::Sent);
+    assert_eq!(bench.deliver(&"y".repeat(40), Q1), Delivered::Queued);
+    assert_eq!(bench.deliver("too", Q1), Delivered::Queued);
+    bench.brief();
+    bench.session.handle_puback(id(1));
+    assert_eq!(bench.brief().last().unwrap().2, "too");
+    assert_eq!(bench.dropped, [DropReason::TooLarge]);
+}
+
+#[test]
+fn a_full_queue_does_what_its_policy_says() {
+    let fill = |overflow| {
+        let mut bench = Bench::away(60);
+        bench.limits = QueueLimits { messages: 2, bytes: 1 << 20, overflow };
+        bench.deliver("a", Q1);
+        bench.deliver("b", Q1);
+        let outcome = bench.deliver("c", Q1);
+        bench.attach(10);
+        (outcome, bench.brief().into_iter().map(|(_, _, payload)| payload).collect::<Vec<_>>())
+    };
+    assert_eq!(fill(Overflow::DropOldest), (Delivered::QueuedDropping(1), vec!["b".to_owned(), "c".to_owned()]));
+    assert_eq!(fill(Overflow::RejectNew), (Delivered::Dropped(DropReason::QueueFull), vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(fill(Overflow::Disconnect).0, Delivered::Dropped(DropReason::QueueFull));
+    // With a connection the policy ends it.
+    let mut bench = Bench::new(60, 1);
+    bench.limits = QueueLimits { messages: 1, bytes: 1 << 20, overflow: Overflow::Disconnect };
+    bench.deliver("sent", Q1);
+    bench.deliver("waits", Q1);
+    assert_eq!(bench.deliver("one too many", Q1), Delivered::DroppedDisconnect);
+}
+
+#[test]
+fn bytes_bound_the_queue_as_well() {
+    let mut bench = Bench::away(60);
+    bench.limits = QueueLimits { messages: 100, bytes: 30, overflow: Overflow::DropOldest };
+    for _ in 0..5 {
+        bench.deliver("ten bytes!", Q1);
+    }
+    assert_eq!((bench.session.waiting(), bench.session.waiting_bytes()), (2, 22));
+}
+
+#[test]
+fn a_transient_session_keeps_no_message_it_has_sent() {
+    let mut bench = Bench::new(0, 10);
+    let made = Cell::new(0);
+    let message = || {
+        made.set(made.get() + 1);
+        Message::new("t", b"a", b"", Q1, false, None)
+    };
+    let delivery = Delivery {
+        topic: "t",
+        payload: b"a",
+        forward: b"",
+        expires_at: None,
+        qos: Q1,
+        retain: false,
+        identifiers: &[],
+        share: 0,
+        message: &message,
+    };
+    bench.session.deliver(NOW, &delivery, &LIMITS, &mut bench.backlog, Vec::new);
+    assert_eq!(made.get(), 0);
+}
+
+/// [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+#[test]
+fn what_a_leaving_member_has_not_acknowledged_goes_on_but_qos_2_in_delivery_stays() {
+    let mut bench = Bench::new(0, 2);
+    let (subscription, _) = bench.session.subscribe("$share/g/t", true, bucketmq_packet::SubscriptionOptions::with_qos(Q2), None);
+    for (payload, qos) in [("one", Q1), ("two", Q2), ("three", Q2)] {
+        bench.deliver_as(payload, qos, None, subscription.share);
+    }
+    bench.brief();
+    let orphans = bench.session.take_orphans(Some("$share/g/t"));
+    let payloads: Vec<_> = orphans.iter().map(|orphan| orphan.message.payload()).collect();
+    assert_eq!(payloads, [&b"one"[..], b"three"]);
+    assert!(bench.session.take_orphans(None).is_empty(), "each goes once");
+    assert_eq!(bench.session.handle_pubrec(id(2), ReasonCode::Success), Acknowledged::Release);
+}
+
+/// [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+#[test]
+fn topics_get_aliases_up_to_what_the_client_grants() {
+    let mut bench = Bench::away(60);
+    bench.session.attach(Link::new(LinkParameters { topic_alias_maximum: 1, ..parameters(ProtocolVersion::V5, 10) }));
+    bench.deliver("a", Q0);
+    bench.deliver("b", Q1);
+    let forms: Vec<_> = bench
+        .seen()
+        .into_iter()
+        .map(|seen| match seen {
+            Seen::Publish { topic, alias, .. } => (topic, alias),
+            Seen::Release(_) => unreachable!(),
+        })
+        .collect();
+    assert_eq!(forms, [("t".to_owned(), Some(1)), (String::new(), Some(1))]);
+}
+
+#[test]
+fn a_full_output_keeps_qos_1_in_the_queue() {
+    let mut bench = Bench::away(60);
+    bench.session.attach(Link::new(LinkParameters { output_limit: 1, ..parameters(ProtocolVersion::V3_1_1, 10) }));
+    assert_eq!(bench.deliver("a", Q1), Delivered::Sent);
+    assert_eq!(bench.deliver("b", Q1), Delivered::Queued);
+    let mut bytes = Vec::new();
+    assert!(bench.session.take_output(&mut bytes));
+    assert!(bench.session.wants_pump());
+    assert_eq!(bench.brief(), sent(&[(2, false, "b")]));
+}
+
+#[test]
+fn a_replaced_subscription_is_told_from_a_new_one() {
+    let mut session = Session::new(0);
+    let options = bucketmq_packet::SubscriptionOptions::with_qos(Q1);
+    assert!(session.subscribe("a/b", false, options, None).1.is_none());
+    assert!(session.subscribe("a/b", false, options, Some(3)).1.is_some());
+    assert_eq!(session.subscriptions().len(), 1);
+    assert_eq!(session.unsubscribe("a/b").unwrap().identifier, Some(3));
+    assert!(session.unsubscribe("a/b").is_none());
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Deliver(bool),
+    /// Acknowledges the oldest, or a later one, of what the Client has received.
+    Acknowledge(usize),
+    Reconnect(u16),
+    Disconnect,
+    Look,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(Event::Deliver),
+        4 => (0usize..4).prop_map(Event::Acknowledge),
+        1 => (1u16..5).prop_map(Event::Reconnect),
+        1 => Just(Event::Disconnect),
+        2 => Just(Event::Look),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in between: everything accepted arrives, in order and QoS 2 once; never more in flight than granted.
+    #[test]
+    fn nothing_is_lost_doubled_or_reordered(events in prop::collection::vec(event(), 1..200)) {
+        let mut bench = Bench::away(60);
+        bench.limits.messages = 10_000;
+        let mut granted = 0;
+        let mut count = 0u32;
+        // What the Client holds: handshakes by identifier, and the order in which messages came for the first time.
+        let mut open: VecDeque<(u16, QoS, bool)> = VecDeque::new();
+        let mut arrived: Vec<u32> = Vec::new();
+        let finish = |bench: &mut Bench, open: &mut VecDeque<(u16, QoS, bool)>, place: usize| {
+            let (packet_id, qos, released) = open[place];
+            if qos == Q1 {
+                assert_eq!(bench.session.handle_puback(id(packet_id)), Acknowledged::Finished);
+                open.remove(place);
+            } else if released {
+                assert_eq!(bench.session.handle_pubcomp(id(packet_id)), Acknowledged::Finished);
+                open.remove(place);
+            } else {
+                assert_eq!(bench.session.handle_pubrec(id(packet_id), ReasonCode::Success), Acknowledged::Release);
+                open[place].2 = true;
+            }
+        };
+        let look = |bench: &mut Bench, open: &mut VecDeque<(u16, QoS, bool)>, arrived: &mut Vec<u32>, granted: usize| {
+            for seen in bench.seen() {
+                match seen {
+                    Seen::Publish { id, dup, qos, payload, .. } => {
+                        let number: u32 = payload.parse().unwrap();
+                        if !arrived.contains(&number) {
+                            assert!(arrived.last().is_none_or(|last| *last < number), "out of order");
+                            arrived.push(number);
+                        } else {
+                            assert!(dup);
+                        }
+                        assert!(!open.iter().any(|(other, ..)| *other == id), "identifier in use");
+                        open.push_back((id, qos, false));
+                        assert!(open.len() <= granted, "{} in flight of {granted}", open.len());
+                    }
+                    // A handshake that is half done is finished whatever the new quota is.
+                    Seen::Release(id) => open.push_back((id, Q2, true)),
+                }
+            }
+        };
+        for event in events {
+            match event {
+                Event::Deliver(twice) => {
+                    let outcome = bench.deliver(&count.to_string(), if twice { Q2 } else { Q1 });
+                    prop_assert!(matches!(outcome, Delivered::Sent | Delivered::Queued));
+                    count += 1;
+                }
+                Event::Acknowledge(place) => {
+                    if granted > 0 {
+                        look(&mut bench, &mut open, &mut arrived, granted);
+                        if place < open.len() {
+                            finish(&mut bench, &mut open, place);
+                        }
+                    }
+                }
+                Event::Reconnect(receive_maximum) => {
+                    if granted > 0 {
+                        look(&mut bench, &mut open, &mut arrived, granted);
+                    }
+                    bench.session.detach();
+                    bench.attach(receive_maximum);
+                    granted = usize::from(receive_maximum);
+                    open.clear();
+                }
+                Event::Disconnect => {
+                    if granted > 0 {
+                        look(&mut bench, &mut open, &mut arrived, granted);
+                    }
+                    bench.session.detach();
+                    granted = 0;
+                    open.clear();
+                }
+                Event::Look => if granted > 0 { look(&mut bench, &mut open, &mut arrived, granted) },
+            }
+        }
+        if granted == 0 {
+            bench.attach(3);
+            granted = 3;
+            open.clear();
+        }
+        // Let it drain.
+        for _ in 0..(count as usize * 3 + 3) {
+            look(&mut bench, &mut open, &mut arrived, granted);
+            if !open.is_empty() {
+                finish(&mut bench, &mut open, 0);
+            }
+        }
+        prop_assert_eq!(arrived, (0..count).collect::<Vec<_>>());
+        prop_assert_eq!((bench.session.waiting(), bench.session.waiting_bytes(), bench.session.inflight()), (0, 0, 0));
+        prop_assert!(bench.backlog.0.is_empty());
+    }
+}
+
+#[test]
+fn a_shared_message_is_one_allocation_for_all() {
+    let message = Message::new("t", b"a", b"", Q1, false, None);
+    let mut first = Bench::away(60);
+    let mut second = Bench::away(60);
+    for bench in [&mut first, &mut second] {
+        let delivery = Delivery {
+            topic: "t",
+            payload: b"a",
+            forward: b"",
+            expires_at: None,
+            qos: Q1,
+            retain: false,
+            identifiers: &[],
+            share: 0,
+            message: &|| message.clone(),
+        };
+        bench.session.deliver(NOW, &delivery, &LIMITS, &mut bench.backlog, Vec::new);
+    }
+    assert_eq!(Arc::strong_count(&message), 3);
+}
