@@ -68,18 +68,22 @@ impl AliasesOut {
         Self { maximum, by_topic: HashMap::new() }
     }
 
-    /// Chooses the form for `topic`. A new mapping is remembered, so the packet must be sent.
-    pub(crate) fn form(&mut self, topic: &str) -> TopicForm {
-        // [MQTT-3.1.2-26] [MQTT-3.1.2-27] Never above what the Client granted.
-        if let Some(alias) = self.by_topic.get(topic) {
-            return TopicForm::Alias(*alias);
-        }
+    /// Chooses the form for `topic`, the name alone when only that `fits`; None: nothing does. A new mapping is remembered, so the packet
+    /// must be sent.
+    pub(crate) fn form(&mut self, topic: &str, fits: impl Fn(TopicForm) -> bool) -> Option<TopicForm> {
         let next = self.by_topic.len() + 1;
-        if next > usize::from(self.maximum) {
-            return TopicForm::Name;
+        let form = match self.by_topic.get(topic) {
+            Some(alias) => TopicForm::Alias(*alias),
+            // [MQTT-3.1.2-26] [MQTT-3.1.2-27] Never above what the Client granted.
+            None if next <= usize::from(self.maximum) => TopicForm::NameAndAlias(next as u16),
+            None => TopicForm::Name,
+        };
+        if !fits(form) {
+            return (form != TopicForm::Name && fits(TopicForm::Name)).then_some(TopicForm::Name);
         }
-        let alias = next as u16;
-        self.by_topic.insert(topic.into(), alias);
-        TopicForm::NameAndAlias(alias)
+        if let TopicForm::NameAndAlias(alias) = form {
+            self.by_topic.insert(topic.into(), alias);
+        }
+        Some(form)
     }
 }

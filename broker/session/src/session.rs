@@ -292,14 +292,11 @@ impl Session {
                         expiry,
                         identifiers: &entry.identifiers,
                     };
-                    if publish_out::length(&form, message.topic(), message.payload(), message.properties())
-                        > link.parameters.maximum_packet_size as usize
-                    {
+                    let Some(topic) = topic_form(link, &form, message.topic(), message.payload(), message.properties()) else {
                         dropped(DropReason::TooLarge);
                         self.outgoing.skip();
                         continue;
-                    }
-                    let topic = link.aliases.as_mut().map_or(TopicForm::Name, |aliases| aliases.form(message.topic()));
+                    };
                     let out = link.output_mut(|| spare.take().map_or_else(Vec::new, |spare| spare()));
                     publish_out::encode(&Form { topic, ..form }, message.topic(), message.payload(), message.properties(), out);
                     let share = entry.share;
@@ -379,14 +376,18 @@ fn live_form<'a>(link: &mut Link, now: u64, delivery: &Delivery<'a>, packet_id: 
         expiry,
         identifiers: delivery.identifiers,
     };
-    // [MQTT-3.1.2-24] [MQTT-3.1.2-25] The form without an alias decides: it is the longest but for three bytes the alias adds.
-    let alias = if link.aliases.is_some() { 3 } else { 0 };
-    if publish_out::length(&form, delivery.topic, delivery.payload, delivery.forward) + alias > link.parameters.maximum_packet_size as usize
-    {
-        return Err(DropReason::TooLarge);
-    }
-    let topic = link.aliases.as_mut().map_or(TopicForm::Name, |aliases| aliases.form(delivery.topic));
+    let topic = topic_form(link, &form, delivery.topic, delivery.payload, delivery.forward).ok_or(DropReason::TooLarge)?;
     Ok(Form { topic, ..form })
+}
+
+/// How the packet names its topic. None: it is too large for the Client however that is done [MQTT-3.1.2-24] [MQTT-3.1.2-25].
+fn topic_form(link: &mut Link, form: &Form<'_>, topic: &str, payload: &[u8], forward: &[u8]) -> Option<TopicForm> {
+    let largest = link.parameters.maximum_packet_size as usize;
+    let fits = |topic_form| publish_out::length(&Form { topic: topic_form, ..*form }, topic, payload, forward) <= largest;
+    match &mut link.aliases {
+        Some(aliases) => aliases.form(topic, fits),
+        None => fits(TopicForm::Name).then_some(TopicForm::Name),
+    }
 }
 
 /// Appends an acknowledgement with Reason Code 0x00, which is the same in every version.
