@@ -203,7 +203,8 @@ impl Outgoing {
         let mut dropped = 0;
         while self.waiting() + 1 > limits.messages || self.waiting_bytes() + bytes > limits.bytes {
             match limits.overflow {
-                Overflow::DropOldest if self.waiting() > 0 => {
+                // What is larger than the whole queue finds no room, whoever goes.
+                Overflow::DropOldest if self.waiting() > 0 && bytes <= limits.bytes && limits.messages > 0 => {
                     self.drop_oldest(backlog);
                     dropped += 1;
                 }
