@@ -421,12 +421,13 @@ impl Outgoing {
     }
 
     /// Takes out the entries that came through a Shared Subscription for which `leaves` holds and whose delivery may go to another member:
-    /// not begun, or QoS 1 not acknowledged. QoS 2 in delivery stays with this Client [MQTT-4.8.2-4].
-    pub(crate) fn take_shared(&mut self, leaves: impl Fn(u32) -> bool) -> Vec<(u32, Arc<Message>)> {
+    /// not begun, or, with `begun`, QoS 1 not acknowledged. QoS 2 in delivery stays with this Client [MQTT-4.8.2-4].
+    pub(crate) fn take_shared(&mut self, begun: bool, leaves: impl Fn(u32) -> bool) -> Vec<(u32, Arc<Message>)> {
         let mut taken = Vec::new();
         for place in 0..self.window.len() {
             let entry = &mut self.window[place];
-            if entry.share == 0 || !leaves(entry.share) || !matches!(entry.state, State::Queued | State::AwaitPuback) {
+            let free = entry.state == State::Queued || begun && entry.state == State::AwaitPuback;
+            if entry.share == 0 || !free || !leaves(entry.share) {
                 continue;
             }
             let Some(message) = entry.message.take() else { continue };

@@ -349,15 +349,18 @@ impl Session {
         (link.output.is_empty() && link.output.capacity() > 0).then(|| std::mem::take(&mut link.output))
     }
 
-    /// Messages that came through Shared Subscriptions and may go to another member, taken out of this Session:
-    /// of `filter` only, or of all.
+    /// Messages that came through Shared Subscriptions and may go to another member, taken out of this Session: of all of them when its
+    /// connection or the Session ends; of `filter` when that alone is left, and then only what the Client has not been sent.
     pub fn take_orphans(&mut self, filter: Option<&str>) -> Vec<Orphan> {
         if self.shares.is_empty() {
             return Vec::new();
         }
         let shares = self.shares.clone();
         self.outgoing
-            .take_shared(|share| filter.is_none_or(|filter| shares.get(share as usize - 1).is_some_and(|name| &**name == filter)))
+            // [MQTT-3.10.4-3] [MQTT-3.3.4-9] A connected Client holds what it was sent: its delivery is finished, and it counts until then.
+            .take_shared(filter.is_none(), |share| {
+                filter.is_none_or(|filter| shares.get(share as usize - 1).is_some_and(|name| &**name == filter))
+            })
             .into_iter()
             .filter_map(|(share, message)| Some(Orphan { filter: shares.get(share as usize - 1)?.clone(), message }))
             .collect()
