@@ -455,3 +455,33 @@ pub(crate) enum Refused {
     /// The Client is to be disconnected.
     Disconnect,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_keeps_no_window() {
+        let mut outgoing = Outgoing::default();
+        outgoing.restart(2_000);
+        let ids: Vec<_> = (0..2_000)
+            .map(|sequence| {
+                assert!(outgoing.open(2_000));
+                outgoing.begin(Entry {
+                    sequence,
+                    message: None,
+                    identifiers: Box::default(),
+                    share: 0,
+                    state: State::AwaitPuback,
+                    qos: QoS::AtLeastOnce,
+                    retain: false,
+                })
+            })
+            .collect();
+        assert!(!outgoing.open(2_000) && outgoing.window.capacity() >= 2_000);
+        for id in ids.into_iter().rev() {
+            assert_eq!(outgoing.puback(id), Acknowledged::Finished);
+        }
+        assert_eq!((outgoing.window.capacity(), outgoing.inflight()), (0, 0));
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bucketmq_packet::message::Message;
-use bucketmq_packet::{Packet, PacketIdentifier, ProtocolVersion, QoS, ReasonCode, Sender, decode};
+use bucketmq_packet::{Packet, PacketIdentifier, PacketType, ProtocolVersion, QoS, ReasonCode, Sender, decode};
 use proptest::prelude::*;
 
 use crate::{Acknowledged, Delivered, Delivery, DropReason, Link, LinkParameters, Overflow, QueueLimits, Session, VecBacklog};
@@ -308,7 +308,7 @@ fn what_a_leaving_member_has_not_acknowledged_goes_on_but_qos_2_in_delivery_stay
         bench.deliver_as(payload, qos, None, subscription.share);
     }
     bench.brief();
-    let orphans = bench.session.take_orphans(Some("$share/g/t"));
+    let orphans = bench.session.take_orphans(None);
     let payloads: Vec<_> = orphans.iter().map(|orphan| orphan.message.payload()).collect();
     assert_eq!(payloads, [&b"one"[..], b"three"]);
     assert!(bench.session.take_orphans(None).is_empty(), "each goes once");
@@ -356,6 +356,279 @@ fn a_replaced_subscription_is_told_from_a_new_one() {
     assert!(session.unsubscribe("a/b").is_none());
 }
 
+/// [MQTT-3.1.2-24] [MQTT-3.1.2-25] An alias is worth having only where the packet still fits with it.
+#[test]
+fn a_message_that_fits_without_an_alias_leaves_without_it() {
+    let link = |maximum_packet_size| {
+        Link::new(LinkParameters { maximum_packet_size, topic_alias_maximum: 5, ..parameters(ProtocolVersion::V5, 1) })
+    };
+    let aliases =
+        |bench: &mut Bench| bench.seen().iter().map(|seen| matches!(seen, Seen::Publish { alias: Some(_), .. })).collect::<Vec<_>>();
+    // 1 + 1 of the fixed header, 2 + 1 of topic, 2 of identifier, 1 of properties' length, 10 of payload; an alias takes 3 more.
+    for (maximum_packet_size, aliased) in [(18, false), (20, false), (21, true)] {
+        let mut waited = Bench::away(60);
+        assert_eq!(waited.deliver("ten bytes!", Q1), Delivered::Queued);
+        waited.session.attach(link(maximum_packet_size));
+        assert_eq!(aliases(&mut waited), [aliased], "waited, {maximum_packet_size} bytes");
+        let mut live = Bench::away(60);
+        live.session.attach(link(maximum_packet_size));
+        assert_eq!(live.deliver("ten bytes!", Q1), Delivered::Sent);
+        assert_eq!(aliases(&mut live), [aliased], "live, {maximum_packet_size} bytes");
+    }
+}
+
+#[test]
+fn a_message_larger_than_the_whole_queue_is_refused_and_costs_no_other() {
+    for overflow in [Overflow::DropOldest, Overflow::RejectNew] {
+        let mut bench = Bench::away(60);
+        bench.limits = QueueLimits { messages: 100, bytes: 30, overflow };
+        bench.deliver("a", Q1);
+        bench.deliver("b", Q1);
+        assert_eq!(bench.deliver(&"x".repeat(40), Q1), Delivered::Dropped(DropReason::QueueFull));
+        assert_eq!((bench.session.waiting(), bench.session.waiting_bytes()), (2, 4));
+    }
+}
+
+/// [MQTT-3.10.4-3] [MQTT-3.3.4-9] The Client still holds what it was sent: it counts until it is acknowledged.
+#[test]
+fn unsubscribing_from_a_share_finishes_what_was_begun_and_gives_the_rest_away() {
+    let mut bench = Bench::new(60, 1);
+    let share = bench.session.subscribe("$share/g/t", true, bucketmq_packet::SubscriptionOptions::with_qos(Q2), None).0.share;
+    bench.deliver_as("begun", Q1, None, share);
+    bench.deliver_as("waits", Q1, None, share);
+    bench.deliver("own", Q1);
+    assert_eq!(bench.brief(), sent(&[(1, false, "begun")]));
+    let orphans = bench.session.take_orphans(Some("$share/g/t"));
+    assert_eq!(orphans.iter().map(|orphan| orphan.message.payload()).collect::<Vec<_>>(), [&b"waits"[..]]);
+    assert_eq!(bench.brief(), [], "one is in flight and one is granted");
+    assert_eq!(bench.session.handle_puback(id(1)), Acknowledged::Finished);
+    assert_eq!(bench.brief(), sent(&[(3, false, "own")]));
+}
+
+#[test]
+fn orphans_are_only_those_of_the_filter_that_is_left() {
+    let mut bench = Bench::new(60, 1);
+    let options = bucketmq_packet::SubscriptionOptions::with_qos(Q1);
+    let [first, second] = ["$share/g/t", "$share/h/t"].map(|filter| bench.session.subscribe(filter, true, options, None).0.share);
+    bench.deliver("sent", Q1);
+    bench.deliver_as("first", Q1, None, first);
+    bench.deliver_as("second", Q1, None, second);
+    bench.deliver("own", Q1);
+    let orphans = bench.session.take_orphans(Some("$share/h/t"));
+    assert_eq!(
+        orphans.iter().map(|orphan| (&*orphan.filter, orphan.message.payload())).collect::<Vec<_>>(),
+        [("$share/h/t", &b"second"[..])]
+    );
+    assert_eq!((bench.session.waiting(), bench.session.waiting_bytes()), (2, 10));
+}
+
+/// A Client that is away keeps no QoS 1 message from the others of its share; what it had begun at QoS 2 waits for it [MQTT-4.8.2-4].
+#[test]
+fn a_member_that_is_away_gives_up_unacknowledged_qos_1() {
+    let mut bench = Bench::new(60, 10);
+    let share = bench.session.subscribe("$share/g/t", true, bucketmq_packet::SubscriptionOptions::with_qos(Q2), None).0.share;
+    bench.deliver_as("one", Q1, None, share);
+    bench.deliver_as("two", Q2, None, share);
+    bench.brief();
+    bench.session.detach();
+    let orphans = bench.session.take_orphans(None);
+    assert_eq!(orphans.iter().map(|orphan| orphan.message.payload()).collect::<Vec<_>>(), [&b"one"[..]]);
+    bench.attach(10);
+    assert_eq!(bench.brief(), sent(&[(2, true, "two")]));
+}
+
+/// [MQTT-2.2.1-3] The identifier follows the sequence through all 65,535 and round again.
+#[test]
+fn identifiers_go_round_and_skip_zero() {
+    let mut bench = Bench::new(60, 1);
+    for sequence in 0..65_540u32 {
+        bench.deliver("a", Q1);
+        let expected = (sequence % 65_535 + 1) as u16;
+        assert!(matches!(bench.seen()[..], [Seen::Publish { id, dup: false, .. }] if id == expected), "message {sequence}");
+        assert_eq!(bench.session.handle_puback(id(expected)), Acknowledged::Finished);
+    }
+}
+
+/// [MQTT-4.6.0-5] [MQTT-4.6.0-6]
+#[test]
+fn order_is_kept_from_the_window_through_the_backlog() {
+    let mut bench = Bench::new(60, 1);
+    bench.limits = QueueLimits { messages: 10_000, bytes: 1 << 20, overflow: Overflow::DropOldest };
+    for number in 0..3_000u32 {
+        bench.deliver(&number.to_string(), Q1);
+    }
+    assert!(!bench.backlog.0.is_empty(), "more than the window holds");
+    assert_eq!(bench.session.waiting(), 2_999);
+    for number in 0..3_000u16 {
+        assert_eq!(bench.brief(), sent(&[(number + 1, false, &number.to_string())]));
+        if number == 500 {
+            bench.session.detach();
+            bench.attach(1);
+            assert_eq!(bench.brief(), sent(&[(501, true, "500")]));
+        }
+        assert_eq!(bench.session.handle_puback(id(number + 1)), Acknowledged::Finished);
+    }
+    assert_eq!((bench.session.waiting(), bench.session.waiting_bytes(), bench.session.inflight()), (0, 0, 0));
+    assert!(bench.backlog.0.is_empty());
+}
+
+/// A Client that acknowledges everything but one message stops at the end of the window, and no identifier comes twice [MQTT-2.2.1-3].
+#[test]
+fn an_acknowledgement_that_never_comes_stops_the_window_and_loses_nothing() {
+    let mut bench = Bench::new(60, 2);
+    bench.limits.messages = 10_000;
+    bench.deliver("never", Q1);
+    bench.brief();
+    let mut next = 0u32;
+    for number in 0..2_000u32 {
+        bench.deliver(&number.to_string(), Q1);
+        for (packet_id, _, payload) in bench.brief() {
+            assert_eq!(payload, next.to_string());
+            next += 1;
+            bench.session.handle_puback(id(packet_id));
+        }
+    }
+    assert!(next < 2_000 && bench.session.waiting() == u64::from(2_000 - next));
+    bench.session.handle_puback(id(1));
+    loop {
+        let left = bench.brief();
+        if left.is_empty() {
+            break;
+        }
+        for (packet_id, _, payload) in left {
+            assert_eq!(payload, next.to_string());
+            next += 1;
+            bench.session.handle_puback(id(packet_id));
+        }
+    }
+    assert_eq!(next, 2_000);
+}
+
+/// What the oldest is: the first of the window that has not left, then the first of the backlog.
+#[test]
+fn drop_oldest_takes_from_the_window_before_the_backlog_and_never_what_was_sent() {
+    let mut bench = Bench::new(60, 1);
+    bench.limits.messages = 1_500;
+    for number in 0..1_501u32 {
+        assert!(matches!(bench.deliver(&number.to_string(), Q1), Delivered::Sent | Delivered::Queued));
+    }
+    assert!(!bench.backlog.0.is_empty());
+    for number in 1_501..3_000u32 {
+        assert_eq!(bench.deliver(&number.to_string(), Q1), Delivered::QueuedDropping(1));
+    }
+    assert_eq!(bench.session.waiting(), 1_500);
+    assert_eq!(bench.brief()[0].2, "0");
+    bench.session.handle_puback(id(1));
+    assert_eq!(bench.brief(), sent(&[(1_501, false, "1500")]));
+}
+
+/// QoS 0 may go some way beyond the limit, because its publishers are held only then; never without end.
+#[test]
+fn a_full_output_holds_back_what_waits_and_at_last_drops_qos_0() {
+    let mut bench = Bench::away(60);
+    bench.deliver("waited", Q1);
+    bench.session.attach(Link::new(LinkParameters { output_limit: 5, ..parameters(ProtocolVersion::V5, 10) }));
+    let large = "x".repeat(100_000);
+    let taken = (0..100).take_while(|_| bench.deliver(&large, Q0) == Delivered::Sent).count();
+    assert!((1..20).contains(&taken), "{taken} times 100 kB");
+    assert!(!bench.session.link().unwrap().has_room_for_qos0());
+    assert_eq!(bench.deliver("more", Q0), Delivered::Dropped(DropReason::OutputFull));
+    bench.session.pump(NOW, &mut bench.backlog, Vec::new, |_| panic!("nothing is dropped"));
+    assert_eq!(bench.session.waiting(), 1);
+    assert!(bench.session.take_output(&mut Vec::new()));
+    assert_eq!(bench.brief(), sent(&[(1, false, "waited")]));
+}
+
+#[test]
+fn a_transient_session_gives_up_what_it_sent_and_keeps_its_share_for_others() {
+    let mut bench = Bench::new(0, 10);
+    bench.deliver("lost with the connection", Q1);
+    bench.brief();
+    bench.session.detach();
+    bench.attach(10);
+    assert_eq!(bench.brief(), []);
+    assert_eq!(bench.session.inflight(), 0);
+}
+
+/// QoS 0 in the queue of a Session that was away leaves in its turn, once, without an identifier [MQTT-2.2.1-2] [MQTT-3.3.1-2].
+#[test]
+fn waiting_qos_0_is_over_once_it_has_left() {
+    let mut bench = Bench::away(60);
+    for (payload, qos) in [("a", Q1), ("b", Q0), ("c", Q2)] {
+        bench.deliver(payload, qos);
+    }
+    bench.attach(10);
+    assert_eq!(bench.brief(), sent(&[(1, false, "a"), (0, false, "b"), (3, false, "c")]));
+    assert_eq!(bench.session.inflight(), 2);
+    bench.session.detach();
+    bench.attach(10);
+    assert_eq!(bench.brief(), sent(&[(1, true, "a"), (3, true, "c")]));
+}
+
+/// Byte by byte: 3.1.1 3.3 and 5.0 3.3.
+#[test]
+fn each_version_is_written_as_it_is_specified() {
+    let bytes = |version| {
+        let mut bench = Bench::away(60);
+        bench.session.attach(Link::new(parameters(version, 10)));
+        let message = || Message::new("a/b", b"hi", &[0x01, 0x01], Q1, true, Some(NOW + 1_500));
+        let delivery = Delivery {
+            topic: "a/b",
+            payload: b"hi",
+            forward: &[0x01, 0x01],
+            expires_at: Some(NOW + 1_500),
+            qos: Q1,
+            retain: true,
+            identifiers: &[7, 200],
+            share: 0,
+            message: &message,
+        };
+        let mut all = Vec::new();
+        bench.session.deliver(NOW, &delivery, &LIMITS, &mut bench.backlog, Vec::new);
+        bench.session.take_output(&mut all);
+        bench.session.detach();
+        bench.session.attach(Link::new(parameters(version, 10)));
+        bench.session.pump(NOW, &mut bench.backlog, Vec::new, |_| {});
+        let mut again = Vec::new();
+        bench.session.take_output(&mut again);
+        assert_eq!((again[0], &again[1..]), (all[0] | 0x08, &all[1..]), "sent again it differs in DUP alone");
+        all
+    };
+    let old = [0x33, 9, 0, 3, b'a', b'/', b'b', 0, 1, b'h', b'i'];
+    assert_eq!(bytes(ProtocolVersion::V3_1), old);
+    assert_eq!(bytes(ProtocolVersion::V3_1_1), old);
+    let properties = [0x02, 0, 0, 0, 2, 0x0B, 7, 0x0B, 0xC8, 0x01, 0x01, 0x01];
+    let new = [&[0x33, 22, 0, 3, b'a', b'/', b'b', 0, 1, 12][..], &properties, b"hi"].concat();
+    assert_eq!(bytes(ProtocolVersion::V5), new);
+}
+
+/// [MQTT-2.1.3-1] and 5.0 3.5.2.1: a Reason Code stands only where the version has a place for it.
+#[test]
+fn acknowledgements_carry_a_reason_code_in_5_0_alone() {
+    let bytes = |kind, reason_code, version| {
+        let mut out = Vec::new();
+        crate::put_ack_with_reason(kind, id(258), reason_code, version, &mut out);
+        out
+    };
+    let missing = ReasonCode::PacketIdentifierNotFound;
+    assert_eq!(bytes(PacketType::PubRel, missing, ProtocolVersion::V5), [0x62, 3, 1, 2, 0x92]);
+    assert_eq!(bytes(PacketType::PubRel, missing, ProtocolVersion::V3_1_1), [0x62, 2, 1, 2]);
+    assert_eq!(bytes(PacketType::PubAck, ReasonCode::Success, ProtocolVersion::V5), [0x40, 2, 1, 2]);
+    assert_eq!(bytes(PacketType::PubComp, missing, ProtocolVersion::V5), [0x70, 3, 1, 2, 0x92]);
+}
+
+/// [MQTT-4.3.3-10]
+#[test]
+fn a_qos_2_message_is_handed_on_once_until_its_pubrel() {
+    let mut session = Session::new(60);
+    assert!(session.incoming.begin(id(5)));
+    assert!(!session.incoming.begin(id(5)));
+    session.detach();
+    assert!(session.incoming.contains(id(5)), "it belongs to the Session, not the connection");
+    assert!(session.incoming.finish(id(5)) && !session.incoming.finish(id(5)));
+    assert!(session.incoming.begin(id(5)));
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Deliver(bool),
@@ -384,11 +657,16 @@ proptest! {
         bench.limits.messages = 10_000;
         let mut granted = 0;
         let mut count = 0u32;
+        let mut bytes = 0u64;
+        let bytes_of = |number: u32| 1 + number.to_string().len() as u64;
+        // Acknowledged with PUBACK or PUBREC: not to be published again.
+        let mut over: Vec<u16> = Vec::new();
         // What the Client holds: handshakes by identifier, and the order in which messages came for the first time.
         let mut open: VecDeque<(u16, QoS, bool)> = VecDeque::new();
         let mut arrived: Vec<u32> = Vec::new();
-        let finish = |bench: &mut Bench, open: &mut VecDeque<(u16, QoS, bool)>, place: usize| {
+        let finish = |bench: &mut Bench, open: &mut VecDeque<(u16, QoS, bool)>, over: &mut Vec<u16>, place: usize| {
             let (packet_id, qos, released) = open[place];
+            over.push(packet_id);
             if qos == Q1 {
                 assert_eq!(bench.session.handle_puback(id(packet_id)), Acknowledged::Finished);
                 open.remove(place);
@@ -400,11 +678,13 @@ proptest! {
                 open[place].2 = true;
             }
         };
-        let look = |bench: &mut Bench, open: &mut VecDeque<(u16, QoS, bool)>, arrived: &mut Vec<u32>, granted: usize| {
+        let look = |bench: &mut Bench, open: &mut VecDeque<(u16, QoS, bool)>, arrived: &mut Vec<u32>, over: &[u16], granted: usize, count: u32, bytes: u64| {
             for seen in bench.seen() {
                 match seen {
                     Seen::Publish { id, dup, qos, payload, .. } => {
                         let number: u32 = payload.parse().unwrap();
+                        assert_eq!(u32::from(id), number + 1, "the identifier is the message's for ever");
+                        assert!(!over.contains(&id), "published again after PUBACK or PUBREC");
                         if !arrived.contains(&number) {
                             assert!(arrived.last().is_none_or(|last| *last < number), "out of order");
                             arrived.push(number);
@@ -419,6 +699,9 @@ proptest! {
                     Seen::Release(id) => open.push_back((id, Q2, true)),
                 }
             }
+            assert_eq!(bench.session.inflight() as usize, open.len());
+            assert_eq!(bench.session.waiting(), u64::from(count) - arrived.len() as u64);
+            assert_eq!(bench.session.waiting_bytes(), bytes - arrived.iter().map(|number| bytes_of(*number)).sum::<u64>());
         };
         for event in events {
             match event {
@@ -426,18 +709,23 @@ proptest! {
                     let outcome = bench.deliver(&count.to_string(), if twice { Q2 } else { Q1 });
                     prop_assert!(matches!(outcome, Delivered::Sent | Delivered::Queued));
                     count += 1;
+                    bytes += bytes_of(count - 1);
+                    if granted == 0 {
+                        prop_assert_eq!(bench.session.waiting(), u64::from(count) - arrived.len() as u64);
+                        prop_assert_eq!(bench.session.waiting_bytes(), bytes - arrived.iter().map(|number| bytes_of(*number)).sum::<u64>());
+                    }
                 }
                 Event::Acknowledge(place) => {
                     if granted > 0 {
-                        look(&mut bench, &mut open, &mut arrived, granted);
+                        look(&mut bench, &mut open, &mut arrived, &over, granted, count, bytes);
                         if place < open.len() {
-                            finish(&mut bench, &mut open, place);
+                            finish(&mut bench, &mut open, &mut over, place);
                         }
                     }
                 }
                 Event::Reconnect(receive_maximum) => {
                     if granted > 0 {
-                        look(&mut bench, &mut open, &mut arrived, granted);
+                        look(&mut bench, &mut open, &mut arrived, &over, granted, count, bytes);
                     }
                     bench.session.detach();
                     bench.attach(receive_maximum);
@@ -446,13 +734,13 @@ proptest! {
                 }
                 Event::Disconnect => {
                     if granted > 0 {
-                        look(&mut bench, &mut open, &mut arrived, granted);
+                        look(&mut bench, &mut open, &mut arrived, &over, granted, count, bytes);
                     }
                     bench.session.detach();
                     granted = 0;
                     open.clear();
                 }
-                Event::Look => if granted > 0 { look(&mut bench, &mut open, &mut arrived, granted) },
+                Event::Look => if granted > 0 { look(&mut bench, &mut open, &mut arrived, &over, granted, count, bytes) },
             }
         }
         if granted == 0 {
@@ -462,9 +750,9 @@ proptest! {
         }
         // Let it drain.
         for _ in 0..(count as usize * 3 + 3) {
-            look(&mut bench, &mut open, &mut arrived, granted);
+            look(&mut bench, &mut open, &mut arrived, &over, granted, count, bytes);
             if !open.is_empty() {
-                finish(&mut bench, &mut open, 0);
+                finish(&mut bench, &mut open, &mut over, 0);
             }
         }
         prop_assert_eq!(arrived, (0..count).collect::<Vec<_>>());
