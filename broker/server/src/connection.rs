@@ -105,7 +105,8 @@ pub struct Connection {
     batch_messages: u64,
     batch_bytes: u64,
     hold: Option<Box<Hold>>,
-    hold_over: bool,
+    /// Whom the last hold waited for in vain: only this subscriber lags, not others that happen to be full as well.
+    hold_over: Option<ClientRef>,
     reprocess: bool,
 }
 
@@ -195,7 +196,7 @@ impl Connection {
             batch_messages: 0,
             batch_bytes: 0,
             hold: None,
-            hold_over: false,
+            hold_over: None,
         }
     }
 
@@ -215,9 +216,9 @@ impl Connection {
         self.broker.metrics.sent(kind, 1);
     }
 
-    /// True when the hold that was asked for has lasted its time.
-    pub(crate) fn hold_is_over(&self) -> bool {
-        self.hold_over
+    /// True when a hold for `target` has lasted its time.
+    pub(crate) fn hold_is_over(&self, target: &ClientRef) -> bool {
+        self.hold_over.as_ref() == Some(target)
     }
 
     /// Stops reading until `target` has room, for [`HOLD_MS_MAX`] at most.
@@ -246,7 +247,9 @@ impl Connection {
         loop {
             // Acknowledgements and what others delivered leave in one write.
             // What the socket has refused is not added to: the rest stays where it is bounded, in the Session.
-            let more = !self.blocked && self.written == 0 && self.refill();
+            // Once it is out, the Session is looked at again: its wake-up was used when the socket was still full.
+            let left_over = self.blocked || self.written > 0;
+            let more = left_over || self.refill();
             if self.writing.is_empty() {
                 break;
             }
@@ -344,7 +347,7 @@ impl Connection {
             return Poll::Pending;
         }
         // A subscriber that others fill again and again does read: only one that has not moved all this time lags.
-        self.hold_over = hold.target.as_ref().is_some_and(|target| target.drained() == hold.drained);
+        self.hold_over = hold.target.take().filter(|target| target.drained() == hold.drained);
         self.hold = None;
         Poll::Ready(())
     }
@@ -455,7 +458,7 @@ impl Connection {
                     Progress::Incomplete | Progress::Held => break,
                     Progress::Used(count) => {
                         self.batch_messages += scratch.run_length();
-                        self.hold_over = false;
+                        self.hold_over = None;
                         used += count;
                     }
                 }

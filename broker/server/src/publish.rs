@@ -374,7 +374,7 @@ impl Connection {
     fn hold_for_full(&mut self, matches: &Matches<ClientRef>) -> bool {
         for matched in &matches.plain {
             if matched.subscriber.flow() == Flow::Full && matched.subscriber != self.client {
-                if self.hold_is_over() {
+                if self.hold_is_over(&matched.subscriber) {
                     matched.subscriber.set_flow(Flow::Lagging);
                     continue;
                 }
@@ -390,7 +390,7 @@ impl Connection {
                 continue;
             }
             match full.next() {
-                Some(member) if self.hold_is_over() => member.set_flow(Flow::Lagging),
+                Some(member) if self.hold_is_over(member) => member.set_flow(Flow::Lagging),
                 Some(member) => {
                     self.hold(member.clone());
                     return true;

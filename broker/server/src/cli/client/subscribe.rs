@@ -198,19 +198,23 @@ impl<'a> Subscriber<'a> {
             if started.elapsed() > RECONNECT_DELAY_MAX {
                 delay = RECONNECT_DELAY;
             }
-            connection = loop {
-                tokio::select! {
-                    () = sleep(delay) => {}
-                    () = stop.asked() => return Ok(()),
-                    () = until(deadline) => return Err(ClientError::TimedOut),
-                }
-                delay = (delay * 2).min(RECONNECT_DELAY_MAX);
-                match Connection::open(self.settings).await {
-                    Ok(connection) => break connection,
-                    Err(error) if error.is_passing() => self.tell(&error),
-                    Err(error) => return Err(error),
-                }
+            connection = tokio::select! {
+                opened = self.reconnect(&mut delay) => opened?,
+                () = stop.asked() => return Ok(()),
+                () = until(deadline) => return Err(ClientError::TimedOut),
             };
+        }
+    }
+
+    /// Tries until it succeeds or there is no point in it.
+    async fn reconnect(&self, delay: &mut Duration) -> Result<Connection, ClientError> {
+        loop {
+            sleep(*delay).await;
+            *delay = (*delay * 2).min(RECONNECT_DELAY_MAX);
+            match Connection::open(self.settings).await {
+                Err(error) if error.is_passing() => self.tell(&error),
+                opened => return opened,
+            }
         }
     }
 
