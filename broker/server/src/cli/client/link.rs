@@ -94,14 +94,15 @@ impl Link {
         }
     }
 
-    /// Sends all of `output` and empties it.
+    /// Sends all of `output` and empties it. When the future is dropped, `output` holds what was not sent.
     pub async fn send(&mut self, output: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Self::Bytes(stream) => {
-                stream.write_all(output).await?;
-                stream.flush().await?;
-                output.clear();
-                Ok(())
+                while !output.is_empty() {
+                    let sent = stream.write(output).await?;
+                    output.drain(..sent);
+                }
+                stream.flush().await
             }
             Self::WebSocket(stream) => stream.send(Message::Binary(std::mem::take(output).into())).await.map_err(io_error),
         }
