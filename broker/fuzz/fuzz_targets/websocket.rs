@@ -2,7 +2,7 @@
 #![no_main]
 
 use bucketmq_listener::websocket::frame::Decoder;
-use bucketmq_listener::websocket::upgrade::{Expected, parse};
+use bucketmq_listener::websocket::upgrade::{Expected, UpgradeError, parse};
 use libfuzzer_sys::fuzz_target;
 
 fn decode(pieces: &mut [&mut [u8]]) -> (Vec<u8>, usize, bool) {
@@ -21,7 +21,13 @@ fn decode(pieces: &mut [&mut [u8]]) -> (Vec<u8>, usize, bool) {
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (cut, bytes) = input;
-    let _ = parse(bytes, &Expected { path: "/mqtt", allowed_origins: &[] });
+    let expected = Expected { path: "/mqtt", allowed_origins: &[] };
+    if let Ok(Some(request)) = parse(bytes, &expected) {
+        assert!(request.length <= bytes.len());
+        assert_eq!(parse(&bytes[..request.length], &expected).ok().flatten().map(|alone| alone.accept), Some(request.accept));
+        // As a whole or not at all; what is too long for a part is too long.
+        assert!(matches!(parse(&bytes[..request.length - 1], &expected), Ok(None) | Err(UpgradeError::TooLong)));
+    }
     let whole = decode(&mut [&mut bytes.to_vec()]);
     let mut parts = bytes.to_vec();
     let (first, second) = parts.split_at_mut(usize::from(cut).min(bytes.len()));
