@@ -74,25 +74,11 @@ struct Hold {
 
 /// One Network Connection with an accepted CONNECT.
 pub struct Connection {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) client: ClientRef,
-    pub(crate) principal: Principal,
-    pub(crate) version: ProtocolVersion,
-    pub(crate) epoch: u32,
-    /// The broker's own limits as told in CONNACK.
-    pub(crate) max_packet_size: u32,
-    pub(crate) receive_maximum: u16,
-    pub(crate) max_qos: u8,
-    /// Largest packet the Client takes [MQTT-3.1.2-24].
-    client_max_packet_size: u32,
-    /// Session Expiry Interval was 0 in CONNECT: DISCONNECT may not change it [MQTT-3.1.2-23].
-    pub(crate) expires_at_once: bool,
+    pub(crate) terms: Terms,
     pub(crate) cache: Option<Box<MatchCache>>,
     pub(crate) aliases_in: Option<Box<AliasesIn>>,
     /// QoS 1 PUBLISHes of this batch whose PUBACK is not written yet.
     pub(crate) unacknowledged: usize,
-    pub(crate) listener: Arc<ListenerHandle>,
-    pub(crate) rates: Option<Box<Rates>>,
     transport: Option<Transport>,
     permit: Option<ConnectionPermit>,
     /// The beginning of a packet whose rest has not come, or everything not handled while held.
@@ -136,15 +122,15 @@ pub struct Terms {
     pub version: ProtocolVersion,
     /// Which of the Session's connections this is.
     pub epoch: u32,
-    /// Largest packet the Client may send.
+    /// Largest packet the Client may send, as told in CONNACK.
     pub max_packet_size: u32,
-    /// Largest packet the Client takes.
+    /// Largest packet the Client takes [MQTT-3.1.2-24].
     pub client_max_packet_size: u32,
     /// QoS 1 and 2 the Client may have in flight.
     pub receive_maximum: u16,
     /// Largest QoS the Client may publish.
     pub max_qos: u8,
-    /// Session Expiry Interval was 0.
+    /// Session Expiry Interval was 0 in CONNECT: DISCONNECT may not change it [MQTT-3.1.2-23].
     pub expires_at_once: bool,
     /// The listener it came through.
     pub listener: Arc<ListenerHandle>,
@@ -156,36 +142,11 @@ impl Connection {
     /// A connection about to send CONNACK.
     pub fn new(opened: Opened) -> Self {
         let Opened { transport, permit, pending, connack, terms } = opened;
-        let Terms {
-            broker,
-            client,
-            principal,
-            version,
-            epoch,
-            max_packet_size,
-            client_max_packet_size,
-            receive_maximum,
-            max_qos,
-            expires_at_once,
-            listener,
-            rates,
-        } = terms;
         Self {
-            broker,
-            client,
-            principal,
-            version,
-            epoch,
-            max_packet_size,
-            client_max_packet_size,
-            receive_maximum,
-            max_qos,
-            expires_at_once,
+            terms,
             cache: None,
             aliases_in: None,
             unacknowledged: 0,
-            listener,
-            rates,
             transport: Some(transport),
             permit: Some(permit),
             reprocess: !pending.is_empty(),
@@ -210,10 +171,10 @@ impl Connection {
     }
 
     /// Encodes `packet` into the task's own output.
-    pub(crate) fn write_packet(&mut self, packet: &Packet<'_>, kind: PacketType) {
-        let version = self.version;
+    pub(crate) fn write_packet(&mut self, packet: &Packet<'_>) {
+        let version = self.terms.version;
         packet.encode(version, self.writing_mut());
-        self.broker.metrics.sent(kind, 1);
+        self.terms.broker.metrics.sent(packet.packet_type(), 1);
     }
 
     /// True when a hold for `target` has lasted its time.
@@ -223,7 +184,7 @@ impl Connection {
 
     /// Stops reading until `target` has room, for [`HOLD_MS_MAX`] at most.
     pub(crate) fn hold(&mut self, target: ClientRef) {
-        self.broker.metrics.holds.add(1);
+        self.terms.broker.metrics.holds.add(1);
         let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(HOLD_MS_MAX)));
         let drained = target.drained();
         self.hold = Some(Box::new(Hold { sleep, target: Some(target), drained }));
@@ -231,8 +192,8 @@ impl Connection {
 
     /// Looks at what others want of this task: take-over, close.
     fn look(&mut self, context: &Context<'_>) -> Result<(), Closing> {
-        let mut state = self.client.lock();
-        if state.epoch != self.epoch {
+        let mut state = self.terms.client.lock();
+        if state.epoch != self.terms.epoch {
             return Err(Closing::TakenOver);
         }
         state.arrive(context.waker());
@@ -259,7 +220,7 @@ impl Connection {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
                     Poll::Ready(Ok(count)) => {
                         self.written += count;
-                        self.broker.metrics.bytes_sent.add(count as u64);
+                        self.terms.broker.metrics.bytes_sent.add(count as u64);
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                     Poll::Pending => {
@@ -290,26 +251,26 @@ impl Connection {
 
     /// Takes what was delivered to the Session into the write buffer. True: there is more to come.
     fn refill(&mut self) -> bool {
-        let broker = &self.broker;
+        let broker = &self.terms.broker;
         let mut waiters = Vec::new();
         let more = {
-            let mut state = self.client.lock();
+            let mut state = self.terms.client.lock();
             let state = &mut *state;
-            if state.epoch != self.epoch {
+            if state.epoch != self.terms.epoch {
                 return false;
             }
             if state.session.wants_pump() {
                 let now = broker.wall_ms();
                 let before = state.session.waiting();
                 let mut dropped = 0;
-                state.session.pump(now, &mut StoreBacklog::new(broker, &self.client), buffers::spare, |reason| {
+                state.session.pump(now, &mut StoreBacklog::new(broker, &self.terms.client), buffers::spare, |reason| {
                     dropped += 1;
                     broker.metrics.dropped(reason.into(), 1);
                 });
                 broker.metrics.sent(PacketType::Publish, before.saturating_sub(state.session.waiting()).saturating_sub(dropped));
             }
             if !state.walks.is_empty() {
-                crate::retained::walk(broker, &self.client, state);
+                crate::retained::walk(broker, &self.terms.client, state);
             }
             let full = state.session.link().is_some_and(|link| !link.has_room());
             if !state.session.take_output(&mut self.writing)
@@ -317,8 +278,10 @@ impl Connection {
             {
                 buffers::give_back(buffer);
             }
-            if self.client.flow() != Flow::Open && state.session.waiting() * 4 <= u64::from(broker.limits.load().session_queue_messages) {
-                self.client.set_flow(Flow::Open);
+            if self.terms.client.flow() != Flow::Open
+                && state.session.waiting() * 4 <= u64::from(broker.limits.load().session_queue_messages)
+            {
+                self.terms.client.set_flow(Flow::Open);
                 waiters = state.take_waiters();
             }
             // Only a full output can have kept messages back that may go now; acknowledgements wake the task by themselves.
@@ -412,7 +375,7 @@ impl Connection {
         self.arrived(count);
         if let Ok(Some(length)) = bucketmq_packet::packet_length(&self.pending)
             && length > self.pending.len()
-            && length <= self.max_packet_size as usize
+            && length <= self.terms.max_packet_size as usize
         {
             return Poll::Ready(Ok(()));
         }
@@ -421,7 +384,7 @@ impl Connection {
     }
 
     fn arrived(&mut self, count: usize) {
-        self.broker.metrics.bytes_received.add(count as u64);
+        self.terms.broker.metrics.bytes_received.add(count as u64);
         self.batch_bytes = count as u64;
     }
 
@@ -437,13 +400,13 @@ impl Connection {
         }
         if used > 0 {
             // [MQTT-3.1.2-22] Only whole packets count.
-            self.client.seen(self.broker.second());
+            self.terms.client.seen(self.terms.broker.second());
         }
-        let wait = pause(self.rates.as_deref(), &self.listener, self.batch_messages, self.batch_bytes);
+        let wait = pause(self.terms.rates.as_deref(), &self.terms.listener, self.batch_messages, self.batch_bytes);
         (self.batch_messages, self.batch_bytes) = (0, 0);
         if !wait.is_zero() && self.hold.is_none() {
             // What is not read cannot count against the Keep Alive.
-            self.client.seen(self.broker.second().saturating_add(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX) + 1));
+            self.terms.client.seen(self.terms.broker.second().saturating_add(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX) + 1));
             self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None, drained: 0 }));
         }
         Ok(())
@@ -465,7 +428,7 @@ impl Connection {
             } else if matches!(rest[0], 0x40) && rest.len() >= 4 && rest[1] == 2 {
                 used += self.handle_pubacks(rest);
             } else {
-                let Some((packet, count)) = decode(rest, self.version, Sender::Client, self.max_packet_size)? else { break };
+                let Some((packet, count)) = decode(rest, self.terms.version, Sender::Client, self.terms.max_packet_size)? else { break };
                 self.handle_packet(packet, limits, scratch)?;
                 used += count;
             }
@@ -476,26 +439,26 @@ impl Connection {
     /// A run of PUBACKs without Reason Code, under one lock.
     fn handle_pubacks(&mut self, input: &[u8]) -> usize {
         let mut count = 0;
-        let mut state = self.client.lock();
+        let mut state = self.terms.client.lock();
         while let Some([0x40, 2, high, low]) = input.get(count * 4..count * 4 + 4) {
             let Some(id) = bucketmq_packet::PacketIdentifier::new(u16::from_be_bytes([*high, *low])) else { break };
             state.session.handle_puback(id);
             count += 1;
         }
         drop(state);
-        self.broker.metrics.received(PacketType::PubAck, count as u64);
+        self.terms.broker.metrics.received(PacketType::PubAck, count as u64);
         count * 4
     }
 
     fn handle_packet(&mut self, packet: Packet<'_>, limits: &Limits, scratch: &mut Scratch) -> Result<(), Closing> {
-        self.broker.metrics.received(packet.packet_type(), 1);
+        self.terms.broker.metrics.received(packet.packet_type(), 1);
         match packet {
             Packet::PubAck(ack) => {
-                self.client.lock().session.handle_puback(ack.packet_id);
+                self.terms.client.lock().session.handle_puback(ack.packet_id);
             }
             Packet::PubRec(ack) => {
-                let outcome = self.client.lock().session.handle_pubrec(ack.packet_id, ack.reason_code);
-                let version = self.version;
+                let outcome = self.terms.client.lock().session.handle_pubrec(ack.packet_id, ack.reason_code);
+                let version = self.terms.version;
                 let reason_code = match outcome {
                     Acknowledged::Release => ReasonCode::Success,
                     Acknowledged::Unknown if !ack.reason_code.is_error() => ReasonCode::PacketIdentifierNotFound,
@@ -503,16 +466,16 @@ impl Connection {
                 };
                 // [MQTT-4.3.3-4]
                 put_ack_with_reason(PacketType::PubRel, ack.packet_id, reason_code, version, self.writing_mut());
-                self.broker.metrics.sent(PacketType::PubRel, 1);
+                self.terms.broker.metrics.sent(PacketType::PubRel, 1);
             }
             Packet::PubComp(ack) => {
-                self.client.lock().session.handle_pubcomp(ack.packet_id);
+                self.terms.client.lock().session.handle_pubcomp(ack.packet_id);
             }
             Packet::PubRel(ack) => self.handle_pubrel(&ack),
             Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, limits, scratch)?,
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe),
             // [MQTT-3.12.4-1]
-            Packet::PingReq => self.write_packet(&Packet::PingResp, PacketType::PingResp),
+            Packet::PingReq => self.write_packet(&Packet::PingResp),
             Packet::Disconnect(disconnect) => return Err(self.handle_disconnect(&disconnect, limits)),
             // No extended authentication was begun in CONNECT, so AUTH has no place here [MQTT-4.12.0-6] and re-authentication none either.
             Packet::Auth(_) => {
@@ -529,38 +492,38 @@ impl Connection {
 
     /// PUBREL: the identifier is free, PUBCOMP goes out whatever happened before [MQTT-4.3.3-11].
     fn handle_pubrel(&mut self, ack: &Ack<'_>) {
-        let known = self.client.lock().session.incoming.finish(ack.packet_id);
-        let version = self.version;
+        let known = self.terms.client.lock().session.incoming.finish(ack.packet_id);
+        let version = self.terms.version;
         let out = self.writing_mut();
         if known {
             put_ack(PacketType::PubComp, ack.packet_id, out);
         } else {
             put_ack_with_reason(PacketType::PubComp, ack.packet_id, ReasonCode::PacketIdentifierNotFound, version, out);
         }
-        self.broker.metrics.sent(PacketType::PubComp, 1);
+        self.terms.broker.metrics.sent(PacketType::PubComp, 1);
     }
 
     fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>, limits: &Limits) -> Closing {
         if let Some(interval) = disconnect.session_expiry_interval {
             // [MQTT-3.1.2-23] [MQTT-3.14.2-2] Zero in CONNECT cannot become more here.
-            if self.expires_at_once && interval > 0 {
+            if self.terms.expires_at_once && interval > 0 {
                 return unexpected(PacketType::Disconnect, "MQTT-3.1.2-23", "Session Expiry Interval was 0 in CONNECT");
             }
             let capped = crate::connect::cap_expiry(interval, limits);
-            self.client.lock().session.expiry_interval = capped;
+            self.terms.client.lock().session.expiry_interval = capped;
         }
         Closing::Disconnect { with_will: disconnect.reason_code != ReasonCode::Success }
     }
 
     /// After a reload of the access rules: is the principal still who it was, and may its Subscriptions stay?
     fn refresh_access(&mut self) -> Result<(), Closing> {
-        if self.broker.access.generation() == self.principal.generation() {
+        if self.terms.broker.access.generation() == self.terms.principal.generation() {
             return Ok(());
         }
-        match self.broker.access.refresh(&self.principal) {
+        match self.terms.broker.access.refresh(&self.terms.principal) {
             None => Err(Closing::Server(ReasonCode::NotAuthorized)),
             Some(principal) => {
-                self.principal = principal;
+                self.terms.principal = principal;
                 self.drop_forbidden_subscriptions();
                 Ok(())
             }
@@ -571,7 +534,7 @@ impl Connection {
         if let Err(closing) = self.look(context).and_then(|()| self.refresh_access()) {
             return Poll::Ready(closing);
         }
-        let limits = self.broker.limits.load();
+        let limits = self.terms.broker.limits.load();
         let mut blocked = match self.poll_flush(context) {
             Poll::Ready(Err(closing)) => return Poll::Ready(closing),
             Poll::Ready(Ok(())) => false,
@@ -604,8 +567,8 @@ impl Connection {
         // A role may have lost rights while the Client was away.
         self.drop_forbidden_subscriptions();
         let closing = std::future::poll_fn(|context| self.poll_serve(context)).await;
-        debug!(client_id = %self.client.id, closing = ?closing, "connection ends");
-        self.broker.metrics.closed(match &closing {
+        debug!(client_id = %self.terms.client.id, closing = ?closing, "connection ends");
+        self.terms.broker.metrics.closed(match &closing {
             Closing::Disconnect { .. } => Closed::Disconnect,
             Closing::Peer | Closing::Io(_) => Closed::Network,
             Closing::TakenOver => Closed::TakenOver,
@@ -624,8 +587,8 @@ impl Connection {
         let reason_code = match &closing {
             Closing::TakenOver => Some(ReasonCode::SessionTakenOver),
             Closing::Violation(violation) => {
-                self.broker.metrics.violations.add(1);
-                debug!(client_id = %self.client.id, reason_code = ?violation.reason_code, clause = violation.clause, detail = violation.detail, "protocol violation");
+                self.terms.broker.metrics.violations.add(1);
+                debug!(client_id = %self.terms.client.id, reason_code = ?violation.reason_code, clause = violation.clause, detail = violation.detail, "protocol violation");
                 Some(violation.reason_code)
             }
             Closing::Server(reason_code) => Some(*reason_code),
@@ -635,7 +598,7 @@ impl Connection {
         let _permit = self.permit.take();
         let mut last = self.writing.split_off(self.written.min(self.writing.len()));
         if let Some(reason_code) = reason_code
-            && self.version == ProtocolVersion::V5
+            && self.terms.version == ProtocolVersion::V5
         {
             // [MQTT-3.14.0-1] Only after CONNACK 0x00, which this connection has sent. [MQTT-3.1.2-29] DISCONNECT may carry a reason whatever was asked.
             let detail = match &closing {
@@ -643,13 +606,13 @@ impl Connection {
                 _ => None,
             };
             let before = last.len();
-            Disconnect { reason_code, reason_string: detail, ..Disconnect::default() }.encode(self.version, &mut last);
+            Disconnect { reason_code, reason_string: detail, ..Disconnect::default() }.encode(self.terms.version, &mut last);
             // [MQTT-3.14.2-3] The Reason String is left out when the packet would be larger than the Client takes.
-            if last.len() - before > self.client_max_packet_size as usize {
+            if last.len() - before > self.terms.client_max_packet_size as usize {
                 last.truncate(before);
-                Disconnect { reason_code, ..Disconnect::default() }.encode(self.version, &mut last);
+                Disconnect { reason_code, ..Disconnect::default() }.encode(self.terms.version, &mut last);
             }
-            self.broker.metrics.sent(PacketType::Disconnect, 1);
+            self.terms.broker.metrics.sent(PacketType::Disconnect, 1);
         }
         if matches!(closing, Closing::Io(_) | Closing::Peer) {
             return;

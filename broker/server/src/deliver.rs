@@ -14,6 +14,7 @@ use crate::client::{Client, ClientRef, Flow, State};
 use crate::config::Limits;
 use crate::metrics::Dropped;
 use crate::publish::Run;
+use crate::shared::Manner;
 
 /// Bytes of messages taken from a queue in the store at a time.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -142,27 +143,44 @@ impl Broker {
                 tally.drop(Dropped::OutputFull);
                 continue;
             }
-            let outcome = state.session.deliver(
-                run.now,
-                &Delivery {
-                    topic: run.topic,
-                    payload: run.payload(item),
-                    forward: run.forward(item),
-                    expires_at: run.expires_at(item),
-                    qos,
-                    // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-                    retain: item.retain && matched.retain_as_published,
-                    identifiers: matched.identifiers.as_slice(),
-                    share: 0,
-                    message: &|| run.message(place),
-                },
-                &queue,
-                &mut StoreBacklog::new(self, client),
-                buffers::spare,
-            );
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            let retain = item.retain && matched.retain_as_published;
+            let manner = Manner { qos, retain, identifiers: matched.identifiers.as_slice(), share: 0 };
+            let outcome = self.deliver_item(run, place, client, state, manner, &queue);
             tally.add(qos, outcome);
         }
         tally.count(self, state);
+    }
+
+    /// Hands the item at `place` of `run` to one Session.
+    #[inline]
+    fn deliver_item(
+        &self,
+        run: &Run<'_>,
+        place: usize,
+        client: &Client,
+        state: &mut State,
+        manner: Manner<'_>,
+        queue: &QueueLimits,
+    ) -> Delivered {
+        let item = &run.items[place];
+        state.session.deliver(
+            run.now,
+            &Delivery {
+                topic: run.topic,
+                payload: run.payload(item),
+                forward: run.forward(item),
+                expires_at: run.expires_at(item),
+                qos: manner.qos,
+                retain: manner.retain,
+                identifiers: manner.identifiers,
+                share: manner.share,
+                message: &|| run.message(place),
+            },
+            queue,
+            &mut StoreBacklog::new(self, client),
+            buffers::spare,
+        )
     }
 
     /// Delivers each message of `run` to one member of a Shared Subscription [MQTT-4.8.2-4].
@@ -194,23 +212,9 @@ impl Broker {
             let qos = item.qos.min(member.options.qos);
             let share = state.session.share_of(group.name()).map_or(0, |subscription| subscription.share);
             let identifier = member.options.subscription_identifier;
-            let outcome = state.session.deliver(
-                run.now,
-                &Delivery {
-                    topic: run.topic,
-                    payload: run.payload(item),
-                    forward: run.forward(item),
-                    expires_at: run.expires_at(item),
-                    qos,
-                    retain: item.retain && member.options.retain_as_published,
-                    identifiers: identifier.as_slice(),
-                    share,
-                    message: &|| run.message(place),
-                },
-                &queue,
-                &mut StoreBacklog::new(self, client),
-                buffers::spare,
-            );
+            let retain = item.retain && member.options.retain_as_published;
+            let manner = Manner { qos, retain, identifiers: identifier.as_slice(), share };
+            let outcome = self.deliver_item(run, place, client, &mut state, manner, &queue);
             tally.add(qos, outcome);
             tally.count(self, &mut state);
             self.settle(client, &mut state, limits, wakes);

@@ -197,7 +197,7 @@ impl Connection {
     /// Handles the run of PUBLISH packets at the front of `input`.
     pub(crate) fn publish_run(&mut self, input: &[u8], limits: &Limits, scratch: &mut Scratch) -> Result<Progress, Closing> {
         scratch.clear_run();
-        let now = self.broker.wall_ms();
+        let now = self.terms.broker.wall_ms();
         let mut used = 0;
         let mut all_plain = true;
         let mut largest = 0;
@@ -221,7 +221,7 @@ impl Connection {
             return Ok(Progress::Incomplete);
         }
 
-        let broker = self.broker.clone();
+        let broker = self.terms.broker.clone();
         let cache = self.look_up(&broker, &scratch.topic, limits);
         if cache.verdict == Verdict::Allowed && self.hold_for_full(&cache.matches) {
             self.cache = Some(cache);
@@ -237,8 +237,9 @@ impl Connection {
         let mut reason_code = ReasonCode::Success;
         if cache.verdict == Verdict::Allowed {
             let Scratch { topic, items, owned_forward, kept, wakes } = scratch;
-            let run = Run { topic, version: self.version, bytes: &input[..used], items, owned_forward, kept, all_plain, largest, now };
-            let delivered = route(&broker, &run, &cache.matches, Some(&self.client), limits, wakes);
+            let run =
+                Run { topic, version: self.terms.version, bytes: &input[..used], items, owned_forward, kept, all_plain, largest, now };
+            let delivered = route(&broker, &run, &cache.matches, Some(&self.terms.client), limits, wakes);
             if !delivered {
                 reason_code = ReasonCode::NoMatchingSubscribers;
             }
@@ -267,13 +268,13 @@ impl Connection {
     fn gather(&mut self, input: &[u8], start: usize, now: u64, limits: &Limits, scratch: &mut Scratch) -> Result<Option<Item>, Closing> {
         let rest = &input[start..];
         let Some(length) = packet_length(rest)? else { return Ok(None) };
-        if length > self.max_packet_size as usize {
+        if length > self.terms.max_packet_size as usize {
             return Err(violation(ReasonCode::PacketTooLarge, "MQTT-3.2.2-15", "larger than the Maximum Packet Size in CONNACK").into());
         }
         if rest.len() < length {
             return Ok(None);
         }
-        let publish = decode_publish(&rest[..length], self.version, Sender::Client)?;
+        let publish = decode_publish(&rest[..length], self.terms.version, Sender::Client)?;
         if !self.join(&publish, limits, scratch)? {
             return Ok(None);
         }
@@ -312,7 +313,7 @@ impl Connection {
     /// Checks what a PUBLISH may be here and whether it names the run's topic. The first packet names it.
     #[inline]
     fn join(&mut self, publish: &Publish<'_>, limits: &Limits, scratch: &mut Scratch) -> Result<bool, Closing> {
-        if publish.qos as u8 > self.max_qos {
+        if publish.qos as u8 > self.terms.max_qos {
             return Err(violation(ReasonCode::QoSNotSupported, "MQTT-3.2.2-11", "QoS above the Maximum QoS in CONNACK").into());
         }
         if publish.retain && !limits.retained_enabled {
@@ -352,7 +353,7 @@ impl Connection {
         }
         let verdict = if topic::levels(topic) > usize::from(limits.max_topic_levels) {
             Verdict::TooDeep
-        } else if self.principal.may_publish(topic) {
+        } else if self.terms.principal.may_publish(topic) {
             Verdict::Allowed
         } else {
             Verdict::Denied
@@ -373,7 +374,7 @@ impl Connection {
     /// True when the run has to wait for a subscriber. A hold that has lasted its time lets the run pass and the subscriber lag.
     fn hold_for_full(&mut self, matches: &Matches<ClientRef>) -> bool {
         for matched in &matches.plain {
-            if matched.subscriber.flow() == Flow::Full && matched.subscriber != self.client {
+            if matched.subscriber.flow() == Flow::Full && matched.subscriber != self.terms.client {
                 if self.hold_is_over(&matched.subscriber) {
                     matched.subscriber.set_flow(Flow::Lagging);
                     continue;
@@ -386,7 +387,7 @@ impl Connection {
             // One member with room is enough.
             let mut full =
                 group.members().iter().map(|member| &member.subscriber).filter(|member| member.connected.load(Ordering::Relaxed));
-            if full.clone().any(|member| member.flow() != Flow::Full || *member == self.client) {
+            if full.clone().any(|member| member.flow() != Flow::Full || *member == self.terms.client) {
                 continue;
             }
             match full.next() {
@@ -405,8 +406,8 @@ impl Connection {
     fn account_inbound(&mut self, scratch: &mut Scratch, qos1: u64) -> Result<(), Closing> {
         let mut unacknowledged = self.unacknowledged + qos1 as usize;
         if scratch.items.iter().any(|item| item.qos == QoS::ExactlyOnce) {
-            let mut state = self.client.lock();
-            if state.epoch != self.epoch {
+            let mut state = self.terms.client.lock();
+            if state.epoch != self.terms.epoch {
                 return Err(Closing::TakenOver);
             }
             for item in scratch.items.iter_mut().filter(|item| item.qos == QoS::ExactlyOnce) {
@@ -415,11 +416,11 @@ impl Connection {
                 item.duplicate = !state.session.incoming.begin(id);
             }
             unacknowledged += state.session.incoming.len();
-        } else if self.version == ProtocolVersion::V5 && unacknowledged > usize::from(self.receive_maximum) {
-            unacknowledged += self.client.lock().session.incoming.len();
+        } else if self.terms.version == ProtocolVersion::V5 && unacknowledged > usize::from(self.terms.receive_maximum) {
+            unacknowledged += self.terms.client.lock().session.incoming.len();
         }
         // [MQTT-3.3.4-7] [MQTT-3.3.4-8] A Client that keeps to the rule never has more than Receive Maximum in one unacknowledged batch.
-        if self.version == ProtocolVersion::V5 && unacknowledged > usize::from(self.receive_maximum) {
+        if self.terms.version == ProtocolVersion::V5 && unacknowledged > usize::from(self.terms.receive_maximum) {
             return Err(violation(
                 ReasonCode::ReceiveMaximumExceeded,
                 "MQTT-3.3.4-7",
@@ -434,7 +435,7 @@ impl Connection {
     /// What a publisher without the right gets to hear.
     fn denied(&self) -> Result<ReasonCode, Closing> {
         use bucketmq_access::OnDeny;
-        match self.broker.access.on_deny() {
+        match self.terms.broker.access.on_deny() {
             OnDeny::Disconnect => Err(violation(ReasonCode::NotAuthorized, "5.4.2", "publishing to this topic is not allowed").into()),
             OnDeny::Drop => Ok(ReasonCode::Success),
             OnDeny::Reject => Ok(ReasonCode::NotAuthorized),
@@ -443,10 +444,10 @@ impl Connection {
 
     /// PUBACK [MQTT-4.3.2-4] and PUBREC [MQTT-4.3.3-8] for the run, written with the batch.
     fn acknowledge(&mut self, items: &[Item], reason_code: ReasonCode, counts: [u64; 3]) {
-        let version = self.version;
+        let version = self.terms.version;
         if reason_code.is_error() && counts[2] > 0 {
             // [MQTT-4.3.3-9] After a PUBREC with an error the identifier is free.
-            let mut state = self.client.lock();
+            let mut state = self.terms.client.lock();
             for id in
                 items.iter().filter(|item| item.qos == QoS::ExactlyOnce).filter_map(|item| bucketmq_packet::PacketIdentifier::new(item.id))
             {
@@ -468,8 +469,8 @@ impl Connection {
                 put_ack_with_reason(kind, id, reason, version, out);
             }
         }
-        self.broker.metrics.sent(PacketType::PubAck, counts[1]);
-        self.broker.metrics.sent(PacketType::PubRec, counts[2]);
+        self.terms.broker.metrics.sent(PacketType::PubAck, counts[1]);
+        self.terms.broker.metrics.sent(PacketType::PubRec, counts[2]);
     }
 }
 

@@ -133,25 +133,25 @@ fn publish_will(broker: &Broker, will: &Will) {
 impl Connection {
     /// The Network Connection is over: the Session ends with it, or waits for the next.
     pub(crate) fn leave(&mut self, closing: &Closing) {
-        let broker = self.broker.clone();
+        let broker = self.terms.broker.clone();
         let farewell = {
-            let mut state = self.client.lock();
-            if state.epoch != self.epoch || state.ended {
+            let mut state = self.terms.client.lock();
+            if state.epoch != self.terms.epoch || state.ended {
                 return;
             }
             if matches!(closing, Closing::Disconnect { with_will: false }) {
                 // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
                 state.session.will = None;
             }
-            if state.session.is_transient() { Ended::end(&self.client, &mut state, false) } else { self.suspend(&mut state) }
+            if state.session.is_transient() { Ended::end(&self.terms.client, &mut state, false) } else { self.suspend(&mut state) }
         };
         farewell.carry_out(&broker);
     }
 
     /// The Session waits without a connection; its clocks start.
     fn suspend(&self, state: &mut State) -> Ended {
-        let client = &self.client;
-        let second = self.broker.second();
+        let client = &self.terms.client;
+        let second = self.terms.broker.second();
         let expiry = state.session.expiry_interval;
         client.connected.store(false, Ordering::Relaxed);
         client.set_flow(Flow::Open);
@@ -172,7 +172,7 @@ impl Connection {
         let due = [state.will_due, state.expiry_due].into_iter().flatten().min().unwrap_or(u32::MAX);
         client.due.store(due, Ordering::Relaxed);
         // What another member of a Shared Subscription can take now does not wait for this Client.
-        let orphans = if self.broker.groups.has_others(state) { state.session.take_orphans(None) } else { Vec::new() };
+        let orphans = if self.terms.broker.groups.has_others(state) { state.session.take_orphans(None) } else { Vec::new() };
         Ended { waker: state.take_waker(), waiters: state.take_waiters(), will, orphans, session: None }
     }
 }

@@ -248,7 +248,7 @@ impl Broker {
     }
 }
 
-/// How a kept message is delivered to one Session.
+/// How a message is delivered to one Session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner<'a> {
     pub(crate) qos: QoS,

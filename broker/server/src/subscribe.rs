@@ -30,13 +30,13 @@ impl Connection {
             reason_codes.push(outcome);
         }
         let suback = SubAck { packet_id: subscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
-        self.write_packet(&Packet::SubAck(suback), PacketType::SubAck);
+        self.write_packet(&Packet::SubAck(suback));
         if joined_group {
             // SUBACK first: what waited in the group's queue goes to the Session's output behind it.
-            let broker = self.broker.clone();
-            broker.drain_groups_for(&self.client);
+            let broker = self.terms.broker.clone();
+            broker.drain_groups_for(&self.terms.client);
         }
-        let mut state = self.client.lock();
+        let mut state = self.terms.client.lock();
         if !state.walks.is_empty() {
             // This task's own flush sends them.
             scratch.wakes.push(state.schedule());
@@ -45,7 +45,7 @@ impl Connection {
     }
 
     fn subscribe_one(&mut self, filter: &str, options: SubscriptionOptions, identifier: Option<u32>, limits: &Limits) -> ReasonCode {
-        let v5 = self.version == ProtocolVersion::V5;
+        let v5 = self.terms.version == ProtocolVersion::V5;
         let Ok(parsed) = topic::check_filter(filter) else { return ReasonCode::TopicFilterInvalid };
         if topic::levels(parsed.filter) > limits.max_topic_levels as usize {
             return ReasonCode::TopicFilterInvalid;
@@ -56,14 +56,15 @@ impl Connection {
         if !limits.wildcard_subscriptions && topic::has_wildcard(parsed.filter) {
             return ReasonCode::WildcardSubscriptionsNotSupported;
         }
-        if !self.principal.may_subscribe(parsed.filter) {
-            self.broker.metrics.denied.add(1);
+        if !self.terms.principal.may_subscribe(parsed.filter) {
+            self.terms.broker.metrics.denied.add(1);
             return ReasonCode::NotAuthorized;
         }
-        let broker = self.broker.clone();
-        let granted = SubscriptionOptions { qos: options.qos.min(QoS::try_from(self.max_qos).unwrap_or(QoS::ExactlyOnce)), ..options };
-        let mut state = self.client.lock();
-        if state.epoch != self.epoch {
+        let broker = self.terms.broker.clone();
+        let granted =
+            SubscriptionOptions { qos: options.qos.min(QoS::try_from(self.terms.max_qos).unwrap_or(QoS::ExactlyOnce)), ..options };
+        let mut state = self.terms.client.lock();
+        if state.epoch != self.terms.epoch {
             return ReasonCode::UnspecifiedError;
         }
         let count = state.session.subscriptions().len();
@@ -72,7 +73,7 @@ impl Connection {
         }
         let shared = parsed.share_name.is_some();
         // [MQTT-3.8.4-3] The same filter again replaces the Subscription and loses nothing.
-        let (subscription, replaced) = state.session.subscribe(filter, shared, granted, identifier);
+        let (_, replaced) = state.session.subscribe(filter, shared, granted, identifier);
         drop(state);
         let routed = Options {
             qos: granted.qos,
@@ -81,10 +82,9 @@ impl Connection {
             retain_as_published: granted.retain_as_published && v5,
             subscription_identifier: identifier,
         };
-        let _ = subscription;
         broker.route(|routes| match parsed.share_name {
-            Some(share) => routes.subscribe_shared(share, parsed.filter, self.client.clone(), routed),
-            None => routes.subscribe(parsed.filter, self.client.clone(), routed),
+            Some(share) => routes.subscribe_shared(share, parsed.filter, self.terms.client.clone(), routed),
+            None => routes.subscribe(parsed.filter, self.terms.client.clone(), routed),
         });
         if shared {
             if replaced.is_none() {
@@ -98,7 +98,7 @@ impl Connection {
                 RetainHandling::DoNotSend => false,
             };
             if wanted && broker.store.retained_usage().messages > 0 {
-                self.client.lock().walks.push(RetainedWalk::new(parsed.filter, granted.qos, identifier));
+                self.terms.client.lock().walks.push(RetainedWalk::new(parsed.filter, granted.qos, identifier));
             }
         }
         match granted.qos {
@@ -112,16 +112,16 @@ impl Connection {
     pub(crate) fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
         let reason_codes = unsubscribe.filters.iter().map(|filter| self.unsubscribe_one(filter)).collect();
         let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
-        self.write_packet(&Packet::UnsubAck(unsuback), PacketType::UnsubAck);
+        self.write_packet(&Packet::UnsubAck(unsuback));
     }
 
     fn unsubscribe_one(&self, filter: &str) -> ReasonCode {
         let Ok(parsed) = topic::check_filter(filter) else { return ReasonCode::TopicFilterInvalid };
-        let broker = &self.broker;
+        let broker = &self.terms.broker;
         // [MQTT-3.10.4-1] Compared character by character.
         let orphans = {
-            let mut state = self.client.lock();
-            if state.epoch != self.epoch {
+            let mut state = self.terms.client.lock();
+            if state.epoch != self.terms.epoch {
                 return ReasonCode::UnspecifiedError;
             }
             if state.session.unsubscribe(filter).is_none() {
@@ -131,8 +131,8 @@ impl Connection {
             if parsed.share_name.is_some() { state.session.take_orphans(Some(filter)) } else { Vec::new() }
         };
         broker.route(|routes| match parsed.share_name {
-            Some(share) => routes.unsubscribe_shared(share, parsed.filter, &self.client),
-            None => routes.unsubscribe(parsed.filter, &self.client),
+            Some(share) => routes.unsubscribe_shared(share, parsed.filter, &self.terms.client),
+            None => routes.unsubscribe(parsed.filter, &self.terms.client),
         });
         for orphan in orphans {
             broker.rehome(orphan);
@@ -145,15 +145,15 @@ impl Connection {
 
     /// After a reload: Subscriptions the principal may no longer have stop working.
     pub(crate) fn drop_forbidden_subscriptions(&mut self) {
-        let filters: Vec<_> = self.client.lock().session.subscriptions().keys().cloned().collect();
+        let filters: Vec<_> = self.terms.client.lock().session.subscriptions().keys().cloned().collect();
         for filter in filters {
-            let allowed = topic::check_filter(&filter).is_ok_and(|parsed| self.principal.may_subscribe(parsed.filter));
+            let allowed = topic::check_filter(&filter).is_ok_and(|parsed| self.terms.principal.may_subscribe(parsed.filter));
             if !allowed {
                 self.unsubscribe_one(&filter);
             }
         }
-        let mut state = self.client.lock();
-        if state.session.will.as_ref().is_some_and(|will| !self.principal.may_publish(&will.topic)) {
+        let mut state = self.terms.client.lock();
+        if state.session.will.as_ref().is_some_and(|will| !self.terms.principal.may_publish(&will.topic)) {
             state.session.will = None;
         }
     }

@@ -18,7 +18,8 @@ pub struct LinkParameters {
     pub maximum_packet_size: u32,
     /// Topic Aliases the broker may use towards the Client [MQTT-3.1.2-26].
     pub topic_alias_maximum: u16,
-    /// Bytes that may wait for the socket before messages stay in the queue (QoS 1, 2) or are refused (QoS 0).
+    /// Bytes that may wait for the socket before messages stay in the queue (QoS 1, 2). QoS 0, whose publishers are then asked to wait, is taken up
+    /// to twice this and 1 MiB.
     pub output_limit: u32,
 }
 
