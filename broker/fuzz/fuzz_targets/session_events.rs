@@ -257,7 +257,7 @@ fuzz_target!(|data: &[u8]| {
             // The Client leaves the share and stays, or it is away and others take what they can.
             8 => {
                 let filter = linked.then_some(FILTER);
-                let orphans = bench.session.take_orphans(filter);
+                let orphans = bench.session.take_orphans(filter, &mut bench.backlog);
                 bench.give_away(orphans, !linked);
             }
             9 => bench.now += u64::from(value),

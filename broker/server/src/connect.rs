@@ -406,7 +406,7 @@ impl Take<'_> {
                         let (epoch, farewell) = self.resume(client, &mut state);
                         return (None, Some((client.clone(), epoch, true, Some(farewell))));
                     }
-                    ended = Some(Ended::end(client, &mut state, true));
+                    ended = Some(Ended::end(broker, client, &mut state, true));
                 }
             }
             let client = self.create();

@@ -69,6 +69,10 @@ impl Backlog for StoreBacklog<'_> {
     fn remove_through(&mut self, sequence: u64) {
         self.store.remove_through(self.session, Sequence(sequence));
     }
+
+    fn remove(&mut self, sequence: u64) {
+        self.store.remove(self.session, Sequence(sequence));
+    }
 }
 
 /// The queue bounds a Session has by `limits`.

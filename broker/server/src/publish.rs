@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 
 use bucketmq_packet::message::Message;
@@ -169,6 +169,18 @@ pub struct MatchCache {
     matches: Arc<Matches<ClientRef>>,
 }
 
+impl MatchCache {
+    /// Matches again when Subscriptions have changed since.
+    #[inline]
+    fn refresh(&mut self, broker: &Broker) {
+        let routing_generation = broker.routing_generation.load(Ordering::Acquire);
+        if self.routing_generation != routing_generation && self.verdict == Verdict::Allowed {
+            self.matches = broker.matches(&self.topic, OWN_MATCHES_MAX);
+            self.routing_generation = routing_generation;
+        }
+    }
+}
+
 /// Whether a topic may be published to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -201,6 +213,7 @@ impl Connection {
         let mut used = 0;
         let mut all_plain = true;
         let mut largest = 0;
+        let mut retains = false;
         let mut counts = [0u64; 3];
         while used < input.len() && input[used] >> 4 == PacketType::Publish as u8 && scratch.items.len() < RUN_ITEMS_MAX {
             let step = self.gather(input, used, now, limits, scratch);
@@ -214,6 +227,7 @@ impl Connection {
             used = item.end as usize;
             largest = largest.max((item.end - item.start) as usize);
             all_plain &= item.plain;
+            retains |= item.retain;
             counts[item.qos as usize] += 1;
             scratch.items.push(item);
         }
@@ -222,7 +236,7 @@ impl Connection {
         }
 
         let broker = self.terms.broker.clone();
-        let cache = self.look_up(&broker, &scratch.topic, limits);
+        let mut cache = self.look_up(&broker, &scratch.topic, limits);
         if cache.verdict == Verdict::Allowed && self.hold_for_full(&cache.matches) {
             self.cache = Some(cache);
             return Ok(Progress::Held);
@@ -239,6 +253,10 @@ impl Connection {
             let Scratch { topic, items, owned_forward, kept, wakes } = scratch;
             let run =
                 Run { topic, version: self.terms.version, bytes: &input[..used], items, owned_forward, kept, all_plain, largest, now };
+            if retains {
+                keep_retained(&broker, &run, limits);
+                cache.refresh(&broker);
+            }
             let delivered = route(&broker, &run, &cache.matches, Some(&self.terms.client), limits, wakes);
             if !delivered {
                 reason_code = ReasonCode::NoMatchingSubscribers;
@@ -339,18 +357,15 @@ impl Connection {
     /// What `topic` matches and whether it may be published to; remembered from the last run when nothing has changed.
     fn look_up(&mut self, broker: &Broker, topic: &str, limits: &Limits) -> Box<MatchCache> {
         let access_generation = broker.access.generation();
-        let routing_generation = broker.routing_generation.load(Ordering::Acquire);
         let mut cache = self.cache.take();
         if let Some(known) = &mut cache
             && known.access_generation == access_generation
             && known.topic == topic
         {
-            if known.routing_generation != routing_generation && known.verdict == Verdict::Allowed {
-                known.matches = broker.matches(topic, OWN_MATCHES_MAX);
-                known.routing_generation = routing_generation;
-            }
+            known.refresh(broker);
             return cache.expect("just looked at");
         }
+        let routing_generation = broker.routing_generation.load(Ordering::Acquire);
         let verdict = if topic::levels(topic) > usize::from(limits.max_topic_levels) {
             Verdict::TooDeep
         } else if self.terms.principal.may_publish(topic) {
@@ -484,7 +499,18 @@ fn name_run(scratch: &mut Scratch, topic: &str) -> bool {
     scratch.topic == topic
 }
 
-/// Keeps what is retained and hands the run to all that match. False: nobody matched.
+/// Keeps what is retained. The matches that the run then goes to have to be newer than this: a Subscription reads the retained messages after
+/// it is in the trie, so that one made in between misses neither the old value's successor nor the message.
+fn keep_retained(broker: &Broker, run: &Run<'_>, limits: &Limits) {
+    for (place, item) in run.items.iter().enumerate().filter(|(_, item)| item.retain && !item.duplicate) {
+        retained::keep(broker, run, place, item, limits);
+    }
+    // With its twin in `subscribe_one`: of a write here and a look at the trie, and a Subscription there and a look at the retained messages,
+    // one sees the other.
+    fence(Ordering::SeqCst);
+}
+
+/// Hands the run to all that match. False: nobody matched.
 fn route(
     broker: &Broker,
     run: &Run<'_>,
@@ -493,10 +519,6 @@ fn route(
     limits: &Limits,
     wakes: &mut Wakes,
 ) -> bool {
-    // A retained write is applied before its message is handed on, so that a Subscription made in between sees one or the other.
-    for (place, item) in run.items.iter().enumerate().filter(|(_, item)| item.retain && !item.duplicate) {
-        retained::keep(broker, run, place, item, limits);
-    }
     if broker.sheds_qos0() && run.items.iter().all(|item| item.qos == QoS::AtMostOnce) {
         broker.metrics.dropped(Dropped::Memory, run.items.len() as u64);
         return true;
@@ -556,6 +578,7 @@ impl Broker {
             largest: bytes.len(),
             now,
         };
+        keep_retained(self, &run, &limits);
         let matches = self.matches(publish.topic, OWN_MATCHES_MAX);
         let mut wakes = Wakes::default();
         route(self, &run, &matches, from, &limits, &mut wakes);

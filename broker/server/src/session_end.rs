@@ -10,6 +10,7 @@ use bucketmq_session::{Orphan, Subscription, Will};
 use crate::broker::Broker;
 use crate::client::{Client, ClientRef, Flow, State};
 use crate::connection::{Closing, Connection};
+use crate::deliver::StoreBacklog;
 
 /// What is left to do when a connection or a Session has ended.
 #[must_use = "wakers, Wills and orphans wait for carry_out"]
@@ -27,7 +28,7 @@ type Over = (ClientRef, Vec<(Arc<str>, Subscription)>);
 
 impl Ended {
     /// Ends the Session. Its Will, still there, is due now [MQTT-3.1.2-8].
-    pub fn end(client: &ClientRef, state: &mut State, takes_connection: bool) -> Self {
+    pub fn end(broker: &Broker, client: &ClientRef, state: &mut State, takes_connection: bool) -> Self {
         state.ended = true;
         if takes_connection {
             // The old connection's task sees that it has been replaced.
@@ -37,7 +38,7 @@ impl Ended {
         client.due.store(u32::MAX, Ordering::Relaxed);
         client.set_flow(Flow::Open);
         state.walks = Vec::new();
-        let orphans = state.session.take_orphans(None);
+        let orphans = state.session.take_orphans(None, &mut StoreBacklog::new(broker, client));
         state.session.detach();
         let subscriptions = state.session.subscriptions().iter().map(|(filter, subscription)| (filter.clone(), *subscription)).collect();
         Self {
@@ -143,7 +144,7 @@ impl Connection {
                 // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
                 state.session.will = None;
             }
-            if state.session.is_transient() { Ended::end(&self.terms.client, &mut state, false) } else { self.suspend(&mut state) }
+            if state.session.is_transient() { Ended::end(&broker, &self.terms.client, &mut state, false) } else { self.suspend(&mut state) }
         };
         farewell.carry_out(&broker);
     }
@@ -172,7 +173,11 @@ impl Connection {
         let due = [state.will_due, state.expiry_due].into_iter().flatten().min().unwrap_or(u32::MAX);
         client.due.store(due, Ordering::Relaxed);
         // What another member of a Shared Subscription can take now does not wait for this Client.
-        let orphans = if self.terms.broker.groups.has_others(state) { state.session.take_orphans(None) } else { Vec::new() };
+        let orphans = if self.terms.broker.groups.has_others(state) {
+            state.session.take_orphans(None, &mut StoreBacklog::new(&self.terms.broker, client))
+        } else {
+            Vec::new()
+        };
         Ended { waker: state.take_waker(), waiters: state.take_waiters(), will, orphans, session: None }
     }
 }
@@ -186,7 +191,7 @@ impl Broker {
                 return;
             }
             if state.expiry_due.is_some_and(|due| due <= second) {
-                Ended::end(client, &mut state, false)
+                Ended::end(self, client, &mut state, false)
             } else if state.will_due.is_some_and(|due| due <= second) {
                 state.will_due = None;
                 client.due.store(state.expiry_due.unwrap_or(u32::MAX), Ordering::Relaxed);

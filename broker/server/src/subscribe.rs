@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: what is granted, what is routed, and which retained messages follow.
 
+use std::sync::atomic::{Ordering, fence};
+
 use bucketmq_packet::{
     Packet, PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe,
     Violation, topic,
@@ -8,6 +10,7 @@ use bucketmq_routing::Options;
 
 use crate::config::Limits;
 use crate::connection::{Closing, Connection};
+use crate::deliver::StoreBacklog;
 use crate::publish::Scratch;
 use crate::retained::RetainedWalk;
 
@@ -97,6 +100,7 @@ impl Connection {
                 RetainHandling::SendIfNew => replaced.is_none(),
                 RetainHandling::DoNotSend => false,
             };
+            fence(Ordering::SeqCst);
             if wanted && broker.store.retained_usage().messages > 0 {
                 self.terms.client.lock().walks.push(RetainedWalk::new(parsed.filter, granted.qos, identifier));
             }
@@ -128,7 +132,11 @@ impl Connection {
                 return ReasonCode::NoSubscriptionExisted;
             }
             state.walks.retain(|walk| walk.filter() != filter);
-            if parsed.share_name.is_some() { state.session.take_orphans(Some(filter)) } else { Vec::new() }
+            if parsed.share_name.is_some() {
+                state.session.take_orphans(Some(filter), &mut StoreBacklog::new(broker, &self.terms.client))
+            } else {
+                Vec::new()
+            }
         };
         broker.route(|routes| match parsed.share_name {
             Some(share) => routes.unsubscribe_shared(share, parsed.filter, &self.terms.client),

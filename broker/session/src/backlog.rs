@@ -12,6 +12,8 @@ pub trait Backlog {
     fn page(&mut self, from: u64, max_entries: usize) -> Option<Vec<(u64, QueueEntry)>>;
     /// Forgets everything up to and with `sequence`.
     fn remove_through(&mut self, sequence: u64);
+    /// Forgets the entry `sequence` alone.
+    fn remove(&mut self, sequence: u64);
 }
 
 /// What a Session knows about its backlog without asking: positions, count and bytes.
@@ -42,5 +44,9 @@ impl Backlog for VecBacklog {
         while self.0.front().is_some_and(|(first, _)| *first <= sequence) {
             self.0.pop_front();
         }
+    }
+
+    fn remove(&mut self, sequence: u64) {
+        self.0.retain(|(known, _)| *known != sequence);
     }
 }

@@ -265,14 +265,16 @@ impl Outgoing {
 
     /// Takes a page the caller brought.
     pub(crate) fn accept_page(&mut self, mut page: Vec<(u64, QueueEntry)>, backlog: &mut dyn Backlog) {
-        // Only what keeps the span: the rest stays where it is.
-        let oldest = self.window.front().map(|entry| entry.sequence).or(page.first().map(|(sequence, _)| *sequence)).unwrap_or(0);
-        page.retain(|(sequence, _)| sequence - oldest < WINDOW_SPAN_MAX);
-        let Some(last) = page.last().map(|(sequence, _)| *sequence) else {
+        let Some((first, _)) = page.first() else {
             // Nothing is there although the meter says so: the caller's storage is the truth.
             self.backlog = BacklogMeter::default();
             return;
         };
+        self.backlog.first = *first;
+        // Only what keeps the span: the rest stays where it is.
+        let oldest = self.window.front().map_or(*first, |entry| entry.sequence);
+        page.retain(|(sequence, _)| sequence - oldest < WINDOW_SPAN_MAX);
+        let Some(last) = page.last().map(|(sequence, _)| *sequence) else { return };
         for (sequence, entry) in page {
             let bytes = entry.message.len() as u64;
             self.backlog.entries -= 1;
@@ -422,7 +424,7 @@ impl Outgoing {
 
     /// Takes out the entries that came through a Shared Subscription for which `leaves` holds and whose delivery may go to another member:
     /// not begun, or, with `begun`, QoS 1 not acknowledged. QoS 2 in delivery stays with this Client [MQTT-4.8.2-4].
-    pub(crate) fn take_shared(&mut self, begun: bool, leaves: impl Fn(u32) -> bool) -> Vec<(u32, Arc<Message>)> {
+    pub(crate) fn take_shared(&mut self, begun: bool, backlog: &mut dyn Backlog, leaves: impl Fn(u32) -> bool) -> Vec<(u32, Arc<Message>)> {
         let mut taken = Vec::new();
         for place in 0..self.window.len() {
             let entry = &mut self.window[place];
@@ -441,7 +443,38 @@ impl Outgoing {
             taken.push((entry.share, message));
         }
         self.trim();
+        self.take_shared_from(backlog, leaves, &mut taken);
         taken
+    }
+
+    /// The same for what waits behind the window.
+    fn take_shared_from(&mut self, backlog: &mut dyn Backlog, leaves: impl Fn(u32) -> bool, taken: &mut Vec<(u32, Arc<Message>)>) {
+        let mut from = self.backlog.first;
+        while self.backlog.entries > 0 {
+            // What is not at hand stays with this Client.
+            let Some(page) = backlog.page(from, PAGE_ENTRIES) else { return };
+            let Some((last, _)) = page.last() else { return };
+            from = last + 1;
+            for (sequence, entry) in page {
+                if entry.share == 0 || !leaves(entry.share) {
+                    continue;
+                }
+                backlog.remove(sequence);
+                self.backlog.entries = self.backlog.entries.saturating_sub(1);
+                self.backlog.bytes = self.backlog.bytes.saturating_sub(entry.message.len() as u64);
+                taken.push((entry.share, entry.message));
+            }
+        }
+    }
+
+    /// Entries in the window.
+    pub(crate) fn window_len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// The Shared Subscriptions that entries of the window came through, more than once each.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = u32> {
+        self.window.iter().filter(|entry| entry.state != State::Done).map(|entry| entry.share)
     }
 }
 
@@ -459,6 +492,33 @@ pub(crate) enum Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The backlog may begin with a gap (what was dropped), so that its first entry is farther away than its meter says.
+    #[test]
+    fn a_page_beyond_the_span_waits_until_the_oldest_is_finished() {
+        let mut backlog = crate::VecBacklog::default();
+        let mut outgoing = Outgoing::default();
+        outgoing.restart(10);
+        let held = outgoing.begin(Entry {
+            sequence: 0,
+            message: None,
+            identifiers: Box::default(),
+            share: 0,
+            state: State::AwaitPuback,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        });
+        let message = Message::new("t", b"a", b"", QoS::AtLeastOnce, false, None);
+        let entry = QueueEntry { message, identifiers: Box::default(), share: 0, qos: QoS::AtLeastOnce, retain: false };
+        backlog.append(WINDOW_SPAN_MAX + 5, entry);
+        outgoing.backlog = BacklogMeter { first: 1, entries: 1, bytes: 2 };
+        outgoing.refill(&mut backlog);
+        assert_eq!((outgoing.waiting(), outgoing.window.len()), (1, 1));
+        assert_eq!(outgoing.puback(held), Acknowledged::Finished);
+        outgoing.refill(&mut backlog);
+        assert!(matches!(outgoing.poll(10), Next::Publish { .. }));
+        assert_eq!((outgoing.waiting(), outgoing.backlog.entries), (1, 0));
+    }
 
     #[test]
     fn an_idle_session_keeps_no_window() {

@@ -1,6 +1,6 @@
 //! The Session: Subscriptions, both handshakes, the Will, and, while a Client is connected, its output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bucketmq_packet::message::{Message, QueueEntry};
@@ -65,6 +65,35 @@ pub struct Orphan {
     pub message: Arc<Message>,
 }
 
+/// The Shared Subscriptions that deliveries came through, by a number no other one of the Session ever gets.
+#[derive(Debug, Default)]
+struct Shares {
+    /// Sorted by number.
+    named: Vec<(u32, Arc<str>)>,
+    last: u32,
+    /// How many of them are no Subscription any more, at most.
+    left: usize,
+}
+
+/// Shared Subscriptions a Session has left and still knows, beyond those that something in flight came through: 16 bytes and the name each.
+const SHARES_LEFT_MAX: usize = 16;
+
+impl Shares {
+    fn number(&self, name: &str) -> Option<u32> {
+        self.named.iter().find(|(_, known)| **known == *name).map(|(number, _)| *number)
+    }
+
+    fn name(&self, number: u32) -> Option<&Arc<str>> {
+        self.named.binary_search_by_key(&number, |(number, _)| *number).ok().map(|place| &self.named[place].1)
+    }
+
+    fn add(&mut self, name: Arc<str>) -> u32 {
+        self.last += 1;
+        self.named.push((self.last, name));
+        self.last
+    }
+}
+
 /// One Client's Session.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -77,7 +106,7 @@ pub struct Session {
     /// The receiving side at QoS 2.
     pub incoming: Incoming,
     subscriptions: BTreeMap<Arc<str>, Subscription>,
-    shares: Vec<Arc<str>>,
+    shares: Shares,
     outgoing: Outgoing,
 }
 
@@ -142,21 +171,34 @@ impl Session {
     }
 
     fn share_number(&mut self, name: &Arc<str>) -> u32 {
-        if let Some(place) = self.shares.iter().position(|known| known == name) {
-            return place as u32 + 1;
+        if let Some(number) = self.shares.number(name) {
+            return number;
         }
-        self.shares.push(name.clone());
-        self.shares.len() as u32
+        // What was left stays known while something in flight came through it; each sweep forgets at least SHARES_LEFT_MAX.
+        if self.shares.left > SHARES_LEFT_MAX + self.outgoing.window_len() {
+            let subscribed: HashSet<u32> = self.subscriptions.values().map(|subscription| subscription.share).collect();
+            let in_flight: HashSet<u32> = self.outgoing.shares().collect();
+            self.shares.named.retain(|(number, _)| subscribed.contains(number) || in_flight.contains(number));
+            self.shares.left = self.shares.named.iter().filter(|(number, _)| !subscribed.contains(number)).count();
+        }
+        self.shares.add(name.clone())
     }
 
     /// Forgets a Subscription.
     pub fn unsubscribe(&mut self, filter: &str) -> Option<Subscription> {
-        self.subscriptions.remove(filter)
+        let subscription = self.subscriptions.remove(filter)?;
+        self.shares.left += usize::from(subscription.share > 0);
+        Some(subscription)
     }
 
     /// The number deliveries through the Shared Subscription `filter` carry, when the Session has it.
     pub fn share_of(&self, filter: &str) -> Option<Subscription> {
         self.subscriptions.get(filter).copied()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shares_known(&self) -> usize {
+        self.shares.named.len()
     }
 
     /// Messages waiting whose delivery has not begun.
@@ -351,18 +393,18 @@ impl Session {
 
     /// Messages that came through Shared Subscriptions and may go to another member, taken out of this Session: of all of them when its
     /// connection or the Session ends; of `filter` when that alone is left, and then only what the Client has not been sent.
-    pub fn take_orphans(&mut self, filter: Option<&str>) -> Vec<Orphan> {
-        if self.shares.is_empty() {
+    pub fn take_orphans(&mut self, filter: Option<&str>, backlog: &mut dyn Backlog) -> Vec<Orphan> {
+        let Self { shares, outgoing, .. } = self;
+        if shares.named.is_empty() {
             return Vec::new();
         }
-        let shares = self.shares.clone();
-        self.outgoing
-            // [MQTT-3.10.4-3] [MQTT-3.3.4-9] A connected Client holds what it was sent: its delivery is finished, and it counts until then.
-            .take_shared(filter.is_none(), |share| {
-                filter.is_none_or(|filter| shares.get(share as usize - 1).is_some_and(|name| &**name == filter))
+        // [MQTT-3.10.4-3] [MQTT-3.3.4-9] A connected Client holds what it was sent: its delivery is finished, and it counts until then.
+        outgoing
+            .take_shared(filter.is_none(), backlog, |share| {
+                shares.name(share).is_some_and(|name| filter.is_none_or(|filter| &**name == filter))
             })
             .into_iter()
-            .filter_map(|(share, message)| Some(Orphan { filter: shares.get(share as usize - 1)?.clone(), message }))
+            .filter_map(|(share, message)| Some(Orphan { filter: shares.name(share)?.clone(), message }))
             .collect()
     }
 }

@@ -8,7 +8,7 @@ use bucketmq_packet::message::Message;
 use bucketmq_packet::{Packet, PacketIdentifier, PacketType, ProtocolVersion, QoS, ReasonCode, Sender, decode};
 use proptest::prelude::*;
 
-use crate::{Acknowledged, Delivered, Delivery, DropReason, Link, LinkParameters, Overflow, QueueLimits, Session, VecBacklog};
+use crate::{Acknowledged, Delivered, Delivery, DropReason, Link, LinkParameters, Orphan, Overflow, QueueLimits, Session, VecBacklog};
 
 const NOW: u64 = 1_000_000;
 const LIMITS: QueueLimits = QueueLimits { messages: 100, bytes: 1 << 20, overflow: Overflow::DropOldest };
@@ -66,6 +66,10 @@ impl Bench {
             message: &message,
         };
         self.session.deliver(self.now, &delivery, &self.limits, &mut self.backlog, Vec::new)
+    }
+
+    fn take_orphans(&mut self, filter: Option<&str>) -> Vec<Orphan> {
+        self.session.take_orphans(filter, &mut self.backlog)
     }
 
     /// Pumps and gives what has left since the last look.
@@ -308,10 +312,10 @@ fn what_a_leaving_member_has_not_acknowledged_goes_on_but_qos_2_in_delivery_stay
         bench.deliver_as(payload, qos, None, subscription.share);
     }
     bench.brief();
-    let orphans = bench.session.take_orphans(None);
+    let orphans = bench.take_orphans(None);
     let payloads: Vec<_> = orphans.iter().map(|orphan| orphan.message.payload()).collect();
     assert_eq!(payloads, [&b"one"[..], b"three"]);
-    assert!(bench.session.take_orphans(None).is_empty(), "each goes once");
+    assert!(bench.take_orphans(None).is_empty(), "each goes once");
     assert_eq!(bench.session.handle_pubrec(id(2), ReasonCode::Success), Acknowledged::Release);
 }
 
@@ -398,7 +402,7 @@ fn unsubscribing_from_a_share_finishes_what_was_begun_and_gives_the_rest_away() 
     bench.deliver_as("waits", Q1, None, share);
     bench.deliver("own", Q1);
     assert_eq!(bench.brief(), sent(&[(1, false, "begun")]));
-    let orphans = bench.session.take_orphans(Some("$share/g/t"));
+    let orphans = bench.take_orphans(Some("$share/g/t"));
     assert_eq!(orphans.iter().map(|orphan| orphan.message.payload()).collect::<Vec<_>>(), [&b"waits"[..]]);
     assert_eq!(bench.brief(), [], "one is in flight and one is granted");
     assert_eq!(bench.session.handle_puback(id(1)), Acknowledged::Finished);
@@ -414,7 +418,7 @@ fn orphans_are_only_those_of_the_filter_that_is_left() {
     bench.deliver_as("first", Q1, None, first);
     bench.deliver_as("second", Q1, None, second);
     bench.deliver("own", Q1);
-    let orphans = bench.session.take_orphans(Some("$share/h/t"));
+    let orphans = bench.take_orphans(Some("$share/h/t"));
     assert_eq!(
         orphans.iter().map(|orphan| (&*orphan.filter, orphan.message.payload())).collect::<Vec<_>>(),
         [("$share/h/t", &b"second"[..])]
@@ -431,7 +435,7 @@ fn a_member_that_is_away_gives_up_unacknowledged_qos_1() {
     bench.deliver_as("two", Q2, None, share);
     bench.brief();
     bench.session.detach();
-    let orphans = bench.session.take_orphans(None);
+    let orphans = bench.take_orphans(None);
     assert_eq!(orphans.iter().map(|orphan| orphan.message.payload()).collect::<Vec<_>>(), [&b"one"[..]]);
     bench.attach(10);
     assert_eq!(bench.brief(), sent(&[(2, true, "two")]));
@@ -781,4 +785,40 @@ fn a_shared_message_is_one_allocation_for_all() {
         bench.session.deliver(NOW, &delivery, &LIMITS, &mut bench.backlog, Vec::new);
     }
     assert_eq!(Arc::strong_count(&message), 3);
+}
+
+/// What waits behind the window goes on as well; the rest of the queue stays in order.
+#[test]
+fn a_leaving_member_gives_up_what_waits_in_its_backlog() {
+    let mut bench = Bench::away(60);
+    let share = bench.session.subscribe("$share/g/t", true, bucketmq_packet::SubscriptionOptions::with_qos(Q2), None).0.share;
+    for (payload, share) in [("one", 0), ("two", share), ("three", share), ("four", 0)] {
+        assert_eq!(bench.deliver_as(payload, Q1, None, share), Delivered::Queued);
+    }
+    let orphans = bench.take_orphans(Some("$share/g/t"));
+    assert_eq!(orphans.iter().map(|orphan| orphan.message.payload()).collect::<Vec<_>>(), [&b"two"[..], b"three"]);
+    assert_eq!((bench.session.waiting(), bench.session.waiting_bytes()), (2, 9));
+    bench.attach(10);
+    assert_eq!(bench.brief(), sent(&[(1, false, "one"), (4, false, "four")]));
+}
+
+/// A Client may go through as many Shared Subscriptions as it likes: what it has left is forgotten, unless something in flight came through it.
+#[test]
+fn shares_that_were_left_are_forgotten() {
+    let mut bench = Bench::new(60, 10);
+    let options = bucketmq_packet::SubscriptionOptions::with_qos(Q1);
+    let mut numbers = std::collections::HashSet::new();
+    for round in 0..1_000 {
+        let filter = format!("$share/g{round}/t");
+        let share = bench.session.subscribe(&filter, true, options, None).0.share;
+        assert!(numbers.insert(share), "a number is never used again");
+        if round == 500 {
+            bench.deliver_as("held", Q1, None, share);
+        }
+        assert!(bench.session.unsubscribe(&filter).is_some());
+        assert!(bench.take_orphans(Some(&filter)).is_empty());
+    }
+    assert!(bench.session.shares_known() < 40, "{}", bench.session.shares_known());
+    let orphans = bench.take_orphans(None);
+    assert_eq!(orphans.iter().map(|orphan| &*orphan.filter).collect::<Vec<_>>(), ["$share/g500/t"]);
 }

@@ -185,6 +185,24 @@ impl Store for MemoryStore {
         part.advance()
     }
 
+    fn remove(&self, session: SessionNumber, sequence: Sequence) -> Position {
+        let mut part = self.part(session.shard());
+        let part = &mut *part;
+        if let Some(queue) = part.queues.get_mut(&session)
+            && let Ok(place) = queue.entries.binary_search_by_key(&sequence, |(known, _)| *known)
+            && let Some((_, entry)) = queue.entries.remove(place)
+        {
+            let bytes = entry.message.len() as u64;
+            queue.bytes -= bytes;
+            part.queued_messages -= 1;
+            part.queued_bytes -= bytes;
+            if queue.entries.is_empty() {
+                part.queues.remove(&session);
+            }
+        }
+        part.advance()
+    }
+
     fn remove_session(&self, session: SessionNumber) -> Position {
         let mut part = self.part(session.shard());
         let queue = part.queues.remove(&session);

@@ -168,6 +168,8 @@ pub trait Store: Send + Sync {
 
     /// Removes every entry up to and with `sequence`.
     fn remove_through(&self, session: SessionNumber, sequence: Sequence) -> Position;
+    /// Forgets the entry `sequence` alone; nothing when it is not there.
+    fn remove(&self, session: SessionNumber, sequence: Sequence) -> Position;
 
     /// Removes the queue as a whole.
     fn remove_session(&self, session: SessionNumber) -> Position;

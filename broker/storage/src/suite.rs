@@ -16,6 +16,7 @@ pub async fn run<S: Store>(new: impl AsyncFn() -> S) {
     a_page_is_bounded_by_entries_and_by_bytes(&new().await).await;
     a_page_begins_where_asked_even_in_a_gap(&new().await).await;
     removing_takes_the_oldest_up_to_a_sequence(&new().await).await;
+    removing_one_entry_leaves_the_others(&new().await).await;
     removing_a_session_leaves_the_others(&new().await).await;
     an_entry_appended_again_replaces_the_first(&new().await).await;
     positions_grow_and_become_durable(&new().await).await;
@@ -119,6 +120,23 @@ async fn removing_takes_the_oldest_up_to_a_sequence(store: &impl Store) {
     assert!(sequences(store, session, 0, 9, usize::MAX).await.is_empty());
     store.append(session, Sequence(1_001), entry(b""));
     assert_eq!(sequences(store, session, 0, 9, usize::MAX).await, [1_001]);
+}
+
+async fn removing_one_entry_leaves_the_others(store: &impl Store) {
+    let session = session(store, "client", 1);
+    store.remove(session, Sequence(7));
+    for sequence in 0..5 {
+        store.append(session, Sequence(sequence), entry(b"12345"));
+    }
+    for sequence in [2, 2, 9] {
+        store.remove(session, Sequence(sequence));
+    }
+    assert_eq!(sequences(store, session, 0, 9, usize::MAX).await, [0, 1, 3, 4]);
+    assert_eq!((store.queue(session).messages, store.queue(session).bytes), (4, 4 * 8));
+    for sequence in [0, 1, 3, 4] {
+        store.remove(session, Sequence(sequence));
+    }
+    assert_eq!((store.queue(session).messages, store.queue(session).bytes), (0, 0));
 }
 
 async fn removing_a_session_leaves_the_others(store: &impl Store) {
