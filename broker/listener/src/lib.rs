@@ -26,5 +26,5 @@ pub use handle::{ConnectionPermit, Counters, ListenerHandle, Refusal, Totals};
 pub use listeners::{BindError, Bound, Listeners, ReloadFailure};
 pub use rate::Rate;
 pub use socket::SocketError;
-pub use tls::{CertificateInfo, TlsError, TlsInfo, TlsStream};
+pub use tls::{CertificateInfo, TlsError, TlsInfo, TlsStream, check_tls_files};
 pub use transport::{Transport, WebSocketCarrier};

@@ -23,8 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::config::{IdentityField, TlsVersion};
 
 pub use identity::CertificateInfo;
-pub use server::TlsError;
 pub(crate) use server::TlsServer;
+pub use server::{TlsError, check_tls_files};
 
 /// What one read takes from the socket at most, together with an incomplete record from before.
 const READ: usize = 64 * 1024;

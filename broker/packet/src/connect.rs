@@ -113,21 +113,31 @@ impl<'a> ConnectProperties<'a> {
     }
 }
 
-/// The version the CONNECT at the front of `input` asks for, when enough of it is there: what to answer a Violation in. A 5.0 answer suits
-/// versions newer than that, a 3.1.1 answer everything else that is unknown.
+/// Set by bridges of Mosquitto in the level to say that they are one; the version is what remains.
+const BRIDGE: u8 = 0x80;
+
+/// The version to answer in when the CONNECT at the front of `input` is refused as it stands: the one it asks for, if enough of it is there and that
+/// is one of ours.
+///
+/// A level nobody knows is answered in the form of 3.1.1, whose [3.1.1 MQTT-3.1.2-2] is the only statement that demands an answer, Return Code 0x01;
+/// 5.0 [MQTT-3.1.2-2] lets us, and whoever speaks something newer has to understand a 3.1.1 Server all the same. Of a name nobody knows
+/// [MQTT-3.1.2-1] [3.1.1 MQTT-3.1.2-1] it is not even known that MQTT follows: None, as for what is not the beginning of a CONNECT at all.
 pub fn version_hint(input: &[u8]) -> Option<ProtocolVersion> {
-    let (first, rest) = input.split_first()?;
-    if first >> 4 != PacketType::Connect.value() {
+    let (&first, rest) = input.split_first()?;
+    // [MQTT-2.1.3-1] The flags are part of it: with others it is no CONNECT of any version.
+    if first != PacketType::Connect.value() << 4 {
         return None;
     }
     let (_, digits) = crate::reader::varint(rest).ok()??;
     let mut reader = Reader::new(&rest[digits..]);
-    reader.binary().ok()?;
-    Some(match reader.u8().ok()? {
-        0..=2 | 4 => ProtocolVersion::V3_1_1,
-        3 => ProtocolVersion::V3_1,
-        5.. => ProtocolVersion::V5,
-    })
+    let name = reader.binary().ok()?;
+    let level = reader.u8().ok()?;
+    match (name, level & !BRIDGE) {
+        (b"MQTT", 5) => Some(ProtocolVersion::V5),
+        (b"MQIsdp", 3) => Some(ProtocolVersion::V3_1),
+        (b"MQTT" | b"MQIsdp", _) => Some(ProtocolVersion::V3_1_1),
+        _ => None,
+    }
 }
 
 fn protocol_version(name: &[u8], level: u8) -> Result<ProtocolVersion, Violation> {

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::client::ClientRef;
 use crate::config::Limits;
 use crate::metrics::Metrics;
+use crate::moment::Moment;
 use crate::registry::Registry;
 use crate::shared::Groups;
 
@@ -82,7 +83,13 @@ impl Broker {
     /// Whole seconds since the broker's start, on the monotonic clock.
     #[inline]
     pub fn second(&self) -> u32 {
-        self.started.elapsed().as_secs() as u32
+        self.moment().second()
+    }
+
+    /// Now, on the monotonic clock.
+    #[inline]
+    pub fn moment(&self) -> Moment {
+        Moment::after(self.started.elapsed())
     }
 
     /// Time since the start.

@@ -11,6 +11,7 @@ use bucketmq_session::Session;
 use bucketmq_storage::{SessionNumber, ShardId};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::moment::Moment;
 use crate::retained::RetainedWalk;
 
 /// How a Client takes what is published to it.
@@ -36,6 +37,8 @@ pub struct State {
     pub closing: Option<ReasonCode>,
     /// True once the Session has ended: nobody may add to it.
     pub ended: bool,
+    /// When the oldest message in the output was read.
+    pub output_since: Option<Moment>,
     /// The connection task has been woken and has not looked yet.
     scheduled: bool,
     waker: Option<Waker>,
@@ -94,6 +97,7 @@ impl Client {
                 epoch: 0,
                 closing: None,
                 ended: false,
+                output_since: None,
                 scheduled: false,
                 waker: None,
                 waiters: Vec::new(),
@@ -181,6 +185,7 @@ impl State {
     /// Takes the waker of a connection that is being replaced or ended.
     pub fn take_waker(&mut self) -> Option<Waker> {
         self.scheduled = false;
+        self.output_since = None;
         self.waker.take()
     }
 

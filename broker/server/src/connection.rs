@@ -24,6 +24,7 @@ use crate::client::{ClientRef, Flow};
 use crate::config::Limits;
 use crate::deliver::StoreBacklog;
 use crate::metrics::Closed;
+use crate::moment::Moment;
 use crate::publish::{HOLD_MS_MAX, MatchCache, Progress, Scratch, wake};
 use crate::rate::{Rates, pause};
 
@@ -94,6 +95,10 @@ pub struct Connection {
     /// Whom the last hold waited for in vain: only this subscriber lags, not others that happen to be full as well.
     hold_over: Option<ClientRef>,
     reprocess: bool,
+    /// When the batch that is held was read.
+    received: Option<Moment>,
+    /// The same of the oldest message in `writing`.
+    writing_since: Option<Moment>,
 }
 
 /// What [`Connection::new`] takes over from the CONNECT phase.
@@ -158,6 +163,8 @@ impl Connection {
             batch_bytes: 0,
             hold: None,
             hold_over: None,
+            received: None,
+            writing_since: None,
         }
     }
 
@@ -229,6 +236,10 @@ impl Connection {
                     }
                 }
             }
+            if let Some(since) = self.writing_since.take() {
+                let broker = &self.terms.broker;
+                broker.metrics.delivery_duration.observe(broker.moment().since_ns(since), 1);
+            }
             self.blocked = false;
             self.writing.clear();
             self.written = 0;
@@ -273,9 +284,9 @@ impl Connection {
                 crate::retained::walk(broker, &self.terms.client, state);
             }
             let full = state.session.link().is_some_and(|link| !link.has_room());
-            if !state.session.take_output(&mut self.writing)
-                && let Some(buffer) = state.session.reclaim_buffer()
-            {
+            if state.session.take_output(&mut self.writing) {
+                self.writing_since = state.output_since.take();
+            } else if let Some(buffer) = state.session.reclaim_buffer() {
                 buffers::give_back(buffer);
             }
             if self.terms.client.flow() != Flow::Open
@@ -390,23 +401,31 @@ impl Connection {
 
     /// Handles every whole packet of `input` and keeps the rest.
     fn handle_input(&mut self, input: &[u8], limits: &Limits) -> Result<(), Closing> {
-        let mut scratch = Scratch::take();
+        let broker = self.terms.broker.clone();
+        // What was held is as old as its first reading.
+        let received = self.received.take().unwrap_or_else(|| broker.moment());
+        let mut scratch = Scratch::take(&broker, received);
         let outcome = self.handle_packets(input, limits, &mut scratch);
-        scratch.finish();
+        let now = broker.moment();
+        scratch.finish(&broker, received, now);
         self.unacknowledged = 0;
         let used = outcome?;
+        let second = now.second();
         if used < input.len() {
             self.pending.extend_from_slice(&input[used..]);
         }
         if used > 0 {
             // [MQTT-3.1.2-22] Only whole packets count.
-            self.terms.client.seen(self.terms.broker.second());
+            self.terms.client.seen(second);
+        }
+        if self.hold.is_some() {
+            self.received = Some(received);
         }
         let wait = pause(self.terms.rates.as_deref(), &self.terms.listener, self.batch_messages, self.batch_bytes);
         (self.batch_messages, self.batch_bytes) = (0, 0);
         if !wait.is_zero() && self.hold.is_none() {
             // What is not read cannot count against the Keep Alive.
-            self.terms.client.seen(self.terms.broker.second().saturating_add(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX) + 1));
+            self.terms.client.seen(second.saturating_add(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX) + 1));
             self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None, drained: 0 }));
         }
         Ok(())

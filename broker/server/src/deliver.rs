@@ -13,26 +13,42 @@ use crate::buffers;
 use crate::client::{Client, ClientRef, Flow, State};
 use crate::config::Limits;
 use crate::metrics::Dropped;
+use crate::moment::Moment;
 use crate::publish::Run;
 use crate::shared::Manner;
 
 /// Bytes of messages taken from a queue in the store at a time.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Tasks to wake when a batch is through, each once.
+/// Tasks to wake when a batch is through, each once, and since when the batch is being handled.
 #[derive(Default)]
-pub struct Wakes(Vec<Waker>);
+pub struct Wakes {
+    wakers: Vec<Waker>,
+    /// When the batch was read.
+    received: Option<Moment>,
+}
 
 impl Wakes {
+    /// For a batch read at `received`.
+    pub fn since(received: Moment) -> Self {
+        Self { wakers: Vec::new(), received: Some(received) }
+    }
+
+    /// The same with the memory of an earlier batch.
+    #[inline]
+    pub fn begin(&mut self, received: Moment) {
+        self.received = Some(received);
+    }
+
     /// Adds a task.
     #[inline]
     pub fn push(&mut self, waker: Option<Waker>) {
-        self.0.extend(waker);
+        self.wakers.extend(waker);
     }
 
     /// Wakes all.
     pub fn wake_all(&mut self) {
-        for waker in self.0.drain(..) {
+        for waker in self.wakers.drain(..) {
             waker.wake();
         }
     }
@@ -250,6 +266,9 @@ impl Broker {
             client.set_flow(Flow::Full);
         }
         if link.pending() > 0 || state.closing.is_some() {
+            if state.output_since.is_none() {
+                state.output_since = wakes.received;
+            }
             wakes.push(state.schedule());
         }
     }

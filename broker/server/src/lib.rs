@@ -11,6 +11,7 @@ pub mod deliver;
 pub mod gauges;
 pub mod memory;
 pub mod metrics;
+pub mod moment;
 pub mod publish;
 pub mod rate;
 pub mod registry;

@@ -20,6 +20,7 @@ use crate::config::Limits;
 use crate::connection::{Closing, Connection};
 use crate::deliver::Wakes;
 use crate::metrics::Dropped;
+use crate::moment::Moment;
 use crate::retained;
 
 /// A publisher waits this long for a subscriber with a full output before QoS 0 messages are dropped for it.
@@ -123,6 +124,10 @@ pub struct Scratch {
     kept: RefCell<Vec<Option<Arc<Message>>>>,
     /// Subscribers' tasks to wake when the batch is through.
     pub wakes: Wakes,
+    /// PUBLISHes of the batch by QoS.
+    published: [u64; 3],
+    /// Wall clock, milliseconds, of the batch.
+    now: u64,
 }
 
 thread_local! {
@@ -130,14 +135,21 @@ thread_local! {
 }
 
 impl Scratch {
-    /// This thread's scratch memory.
-    pub fn take() -> Box<Self> {
-        SCRATCH.with_borrow_mut(Option::take).unwrap_or_default()
+    /// This thread's scratch memory, for a batch read at `received`.
+    pub fn take(broker: &Broker, received: Moment) -> Box<Self> {
+        let mut scratch = SCRATCH.with_borrow_mut(Option::take).unwrap_or_default();
+        scratch.wakes.begin(received);
+        scratch.now = broker.wall_ms();
+        scratch
     }
 
-    /// Gives it back, waking whom the batch concerned.
-    pub fn finish(mut self: Box<Self>) {
+    /// Gives it back at `now`, waking whom the batch concerned.
+    pub fn finish(mut self: Box<Self>, broker: &Broker, received: Moment, now: Moment) {
         self.wakes.wake_all();
+        let elapsed_ns = now.since_ns(received);
+        for (durations, count) in broker.metrics.publish_duration.iter().zip(&mut self.published) {
+            durations.observe(elapsed_ns, std::mem::take(count));
+        }
         self.clear_run();
         SCRATCH.with_borrow_mut(|place| *place = Some(self));
     }
@@ -209,7 +221,7 @@ impl Connection {
     /// Handles the run of PUBLISH packets at the front of `input`.
     pub(crate) fn publish_run(&mut self, input: &[u8], limits: &Limits, scratch: &mut Scratch) -> Result<Progress, Closing> {
         scratch.clear_run();
-        let now = self.terms.broker.wall_ms();
+        let now = scratch.now;
         let mut used = 0;
         let mut all_plain = true;
         let mut largest = 0;
@@ -243,6 +255,7 @@ impl Connection {
         }
         for (qos, count) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().zip(counts) {
             broker.metrics.message_received(qos, count);
+            scratch.published[qos as usize] += count;
         }
         broker.metrics.received(PacketType::Publish, scratch.items.len() as u64);
         if counts[2] > 0 || counts[1] > 0 {
@@ -250,7 +263,7 @@ impl Connection {
         }
         let mut reason_code = ReasonCode::Success;
         if cache.verdict == Verdict::Allowed {
-            let Scratch { topic, items, owned_forward, kept, wakes } = scratch;
+            let Scratch { topic, items, owned_forward, kept, wakes, .. } = scratch;
             let run =
                 Run { topic, version: self.terms.version, bytes: &input[..used], items, owned_forward, kept, all_plain, largest, now };
             if retains {
@@ -580,7 +593,7 @@ impl Broker {
         };
         keep_retained(self, &run, &limits);
         let matches = self.matches(publish.topic, OWN_MATCHES_MAX);
-        let mut wakes = Wakes::default();
+        let mut wakes = Wakes::since(self.moment());
         route(self, &run, &matches, from, &limits, &mut wakes);
         wakes.wake_all();
     }

@@ -158,7 +158,7 @@ impl Broker {
                 queue.bytes = queue.bytes.saturating_sub(page.iter().map(|(_, entry)| entry.message.len() as u64).sum());
                 page
             };
-            let mut wakes = Wakes::default();
+            let mut wakes = Wakes::since(self.moment());
             for (_, entry) in page {
                 self.hand_to_group(filter, &entry.message, limits, &mut wakes);
             }
@@ -169,7 +169,7 @@ impl Broker {
     /// A message whose member left goes to another, or waits in the group's queue.
     pub fn rehome(&self, orphan: Orphan) {
         let limits = self.limits.load();
-        let mut wakes = Wakes::default();
+        let mut wakes = Wakes::since(self.moment());
         self.hand_to_group(&orphan.filter, &orphan.message, &limits, &mut wakes);
         wakes.wake_all();
     }

@@ -14,13 +14,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
 use super::identity::{self, CertificateInfo};
 use super::resolver::Resolver;
-use crate::config::{Certificate, ClientAuth, Config, IdentityField, Tls, TlsVersion};
+use crate::config::{Certificate, ClientAuth, Config, ConfigError, IdentityField, Tls, TlsVersion};
 
 /// TLS 1.2 sessions that can be taken up by their id: for old Clients without tickets. At about 1 KiB each they stay below 256 KiB a listener.
 /// Everybody else carries the session in a ticket, which costs us nothing.
@@ -55,12 +56,22 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
-    /// The CAs or revocation lists do not make a verifier.
-    #[error("cannot verify Clients' certificates: {0}")]
-    Verifier(#[from] VerifierBuilderError),
     /// What rustls refuses.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
+}
+
+/// A file that cannot be used, and the key that names it.
+struct Fault {
+    key: String,
+    error: TlsError,
+}
+
+/// Reads and parses the TLS files of `config` as its listener would do it, and tells all that is wrong with them: each with its key. Blocks.
+pub fn check_tls_files(config: &Config) -> Vec<ConfigError> {
+    let Some(settings) = &config.tls else { return Vec::new() };
+    let faults = load(&config.name(), settings, config.client_auth()).err().unwrap_or_default();
+    faults.into_iter().map(|Fault { key, error }| ConfigError::new(key, error.to_string())).collect()
 }
 
 /// One listener's TLS.
@@ -108,7 +119,7 @@ impl TlsServer {
         let client_auth = config.client_auth();
         // Before reading: what changes meanwhile is then seen at the next look.
         let stamps = stamps(&settings);
-        let loaded = load(listener, &settings, client_auth)?;
+        let loaded = load(listener, &settings, client_auth).map_err(first)?;
         loaded.warn_of_invalid();
         Ok(TlsServer {
             listener: listener.to_owned(),
@@ -133,7 +144,7 @@ impl TlsServer {
             return;
         }
         watched.stamps = stamps;
-        match load(&self.listener, &self.settings, self.client_auth) {
+        match load(&self.listener, &self.settings, self.client_auth).map_err(first) {
             Ok(loaded) => {
                 if watched.failure.take().is_some() || loaded.hash != self.current.load().hash {
                     tracing::info!(listener = self.listener, "TLS files reloaded");
@@ -192,37 +203,68 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, TlsError> {
-        let bytes = fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+        let error = |source| TlsError::Read { path: path.to_owned(), source };
+        // A device or a pipe would be read without an end, or once and never again.
+        if !fs::metadata(path).map_err(error)?.is_file() {
+            return Err(error(io::Error::other("it is not a file")));
+        }
+        let bytes = fs::read(path).map_err(error)?;
         self.hash.update(&(bytes.len() as u64).to_be_bytes());
         self.hash.update(&bytes);
         Ok(bytes)
     }
 }
 
-fn load(listener: &str, settings: &Tls, client_auth: ClientAuth) -> Result<Loaded, TlsError> {
+/// One thing at a time is enough for a listener that has to go on: the next look tells the next.
+fn first(faults: Vec<Fault>) -> TlsError {
+    faults.into_iter().next().expect("what failed has a reason").error
+}
+
+fn load(listener: &str, settings: &Tls, client_auth: ClientAuth) -> Result<Loaded, Vec<Fault>> {
     let mut reader = Reader { hash: digest::Context::new(&digest::SHA256) };
+    let mut faults = Vec::new();
     let (mut keys, mut certificates) = (Vec::new(), Vec::new());
-    for pair in &settings.certificates {
-        let (key, info) = load_pair(listener, pair, &mut reader)?;
-        keys.push((Arc::new(key), info.sans.clone()));
-        certificates.push(info);
+    for (number, pair) in settings.certificates.iter().enumerate() {
+        match load_pair(listener, pair, &mut reader) {
+            Ok((key, info)) => {
+                keys.push((Arc::new(key), info.sans.clone()));
+                certificates.push(info);
+            }
+            Err(wrong) => {
+                faults.extend(wrong.into_iter().map(|(key, error)| Fault { key: format!("tls.certificates[{number}].{key}"), error }));
+            }
+        }
     }
-    let versions: &[&SupportedProtocolVersion] = match settings.min_version {
+    let verifier = match (&settings.client_ca, client_auth) {
+        (None, _) | (_, ClientAuth::None) => None,
+        (Some(ca), _) => load_verifier(ca, settings.crl.as_deref(), client_auth, &mut reader).map(Some).unwrap_or_else(|wrong| {
+            faults.extend(wrong.into_iter().map(|(key, error)| Fault { key: format!("tls.{key}"), error }));
+            None
+        }),
+    };
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let config = server_config(settings.min_version, verifier, keys)
+        .map_err(|error| vec![Fault { key: "tls".to_owned(), error: TlsError::Rustls(error) }])?;
+    let mut hash = [0; 32];
+    hash.copy_from_slice(reader.hash.finish().as_ref());
+    Ok(Loaded { config: Arc::new(config), certificates, hash })
+}
+
+fn server_config(
+    min_version: TlsVersion,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    keys: Vec<(Arc<CertifiedKey>, Vec<String>)>,
+) -> Result<ServerConfig, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match min_version {
         TlsVersion::Tls12 => &[&version::TLS12, &version::TLS13],
         TlsVersion::Tls13 => &[&version::TLS13],
     };
     let builder = ServerConfig::builder_with_provider(PROVIDER.clone()).with_protocol_versions(versions)?;
-    let builder = match (&settings.client_ca, client_auth) {
-        (None, _) | (_, ClientAuth::None) => builder.with_no_client_auth(),
-        (Some(ca), _) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(load_roots(ca, &mut reader)?), PROVIDER.clone());
-            let verifier = match &settings.crl {
-                Some(crl) => verifier.with_crls(load_lists(crl, &mut reader)?),
-                None => verifier,
-            };
-            let verifier = if client_auth == ClientAuth::Optional { verifier.allow_unauthenticated() } else { verifier };
-            builder.with_client_cert_verifier(verifier.build()?)
-        }
+    let builder = match verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(keys)));
     config.session_storage = ServerSessionMemoryCache::new(SESSION_CACHE);
@@ -230,17 +272,25 @@ fn load(listener: &str, settings: &Tls, client_auth: ClientAuth) -> Result<Loade
     config.ticketer = provider::Ticketer::new()?;
     // One is what a Client uses for its next connection.
     config.send_tls13_tickets = 1;
-    let mut hash = [0; 32];
-    hash.copy_from_slice(reader.hash.finish().as_ref());
-    Ok(Loaded { config: Arc::new(config), certificates, hash })
+    Ok(config)
 }
 
-fn load_pair(listener: &str, pair: &Certificate, reader: &mut Reader) -> Result<(CertifiedKey, CertificateInfo), TlsError> {
-    let content = |path: &Path, problem: String| TlsError::Content { path: path.to_owned(), problem };
-    let chain = load_certificates(&pair.cert, reader)?;
-    let key = PrivateKeyDer::from_pem_slice(&reader.read(&pair.key)?)
-        .map_err(|error| content(&pair.key, format!("holds no private key in PEM that is not encrypted: {error}")))?;
-    let parsed = identity::parse(&chain[0]).ok_or_else(|| content(&pair.cert, "does not begin with an X.509 certificate".into()))?;
+/// What is wrong, by the last part of the key that names the file.
+type Wrong = Vec<(&'static str, TlsError)>;
+
+fn content(path: &Path, problem: impl Into<String>) -> TlsError {
+    TlsError::Content { path: path.to_owned(), problem: problem.into() }
+}
+
+fn load_pair(listener: &str, pair: &Certificate, reader: &mut Reader) -> Result<(CertifiedKey, CertificateInfo), Wrong> {
+    let (chain, key) = match (load_chain(&pair.cert, reader), load_key(&pair.key, reader)) {
+        (Ok(chain), Ok(key)) => (chain, key),
+        (chain, key) => {
+            let wrong = [chain.err().map(|error| ("cert", error)), key.err().map(|error| ("key", error))];
+            return Err(wrong.into_iter().flatten().collect());
+        }
+    };
+    let parsed = identity::parse(&chain[0]).expect("every certificate of the chain was parsed");
     let info = CertificateInfo {
         listener: listener.to_owned(),
         cert: pair.cert.clone(),
@@ -251,36 +301,78 @@ fn load_pair(listener: &str, pair: &Certificate, reader: &mut Reader) -> Result<
         not_before: parsed.validity().not_before.timestamp(),
         not_after: parsed.validity().not_after.timestamp(),
     };
-    let key = CertifiedKey::from_der(chain, key, &PROVIDER).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch { cert: pair.cert.clone(), key: pair.key.clone() },
-        other => content(&pair.key, format!("holds a key that cannot be used: {other}")),
+    let key = CertifiedKey::from_der(chain, key, &PROVIDER).map_err(|error| {
+        let error = match error {
+            rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch { cert: pair.cert.clone(), key: pair.key.clone() },
+            other => content(&pair.key, format!("holds a key that cannot be used: {other}")),
+        };
+        vec![("key", error)]
     })?;
     Ok((key, info))
 }
 
+/// A certificate and those that vouch for it. Clients would stumble over one that is none, so each is looked at.
+fn load_chain(path: &Path, reader: &mut Reader) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = load_certificates(path, reader)?;
+    match chain.iter().position(|certificate| identity::parse(certificate).is_none()) {
+        None => Ok(chain),
+        Some(0) => Err(content(path, "does not begin with an X.509 certificate")),
+        Some(place) => Err(content(path, format!("holds something else than an X.509 certificate at place {}", place + 1))),
+    }
+}
+
+fn load_key(path: &Path, reader: &mut Reader) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let key = PrivateKeyDer::from_pem_slice(&reader.read(path)?);
+    key.map_err(|error| content(path, format!("holds no private key in PEM that is not encrypted: {error}")))
+}
+
 fn load_certificates(path: &Path, reader: &mut Reader) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = |problem: String| TlsError::Content { path: path.to_owned(), problem };
     let bytes = reader.read(path)?;
     let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| content(format!("is not PEM: {error}")))?;
-    if chain.is_empty() { Err(content("holds no certificate in PEM".into())) } else { Ok(chain) }
+        CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| content(path, format!("is not PEM: {error}")))?;
+    if chain.is_empty() { Err(content(path, "holds no certificate in PEM")) } else { Ok(chain) }
+}
+
+fn load_verifier(
+    ca: &Path,
+    crl: Option<&Path>,
+    client_auth: ClientAuth,
+    reader: &mut Reader,
+) -> Result<Arc<dyn ClientCertVerifier>, Wrong> {
+    let lists = crl.map(|crl| load_lists(crl, reader));
+    let (roots, lists) = match (load_roots(ca, reader), lists.transpose()) {
+        (Ok(roots), Ok(lists)) => (roots, lists),
+        (roots, lists) => {
+            let wrong = [roots.err().map(|error| ("client_ca", error)), lists.err().map(|error| ("crl", error))];
+            return Err(wrong.into_iter().flatten().collect());
+        }
+    };
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone());
+    let verifier = match lists {
+        Some(lists) => verifier.with_crls(lists),
+        None => verifier,
+    };
+    let verifier = if client_auth == ClientAuth::Optional { verifier.allow_unauthenticated() } else { verifier };
+    verifier.build().map_err(|error| match (error, crl) {
+        (VerifierBuilderError::InvalidCrl(error), Some(crl)) => {
+            vec![("crl", content(crl, format!("holds a revocation list that cannot be used: {error:?}")))]
+        }
+        (error, _) => vec![("client_ca", content(ca, format!("is no base for verifying Clients: {error}")))],
+    })
 }
 
 fn load_roots(path: &Path, reader: &mut Reader) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in load_certificates(path, reader)? {
-        roots.add(certificate).map_err(|error| TlsError::Content {
-            path: path.to_owned(),
-            problem: format!("holds a certificate that cannot be a CA: {error}"),
-        })?;
+        roots.add(certificate).map_err(|error| content(path, format!("holds a certificate that cannot be a CA: {error}")))?;
     }
     Ok(roots)
 }
 
 fn load_lists(path: &Path, reader: &mut Reader) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let content = |problem: String| TlsError::Content { path: path.to_owned(), problem };
     let bytes = reader.read(path)?;
-    let lists: Vec<_> =
-        CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| content(error.to_string()))?;
-    if lists.is_empty() { Err(content("holds no revocation list in PEM".into())) } else { Ok(lists) }
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| content(path, format!("is not PEM: {error}")))?;
+    if lists.is_empty() { Err(content(path, "holds no revocation list in PEM")) } else { Ok(lists) }
 }

@@ -1,8 +1,10 @@
 //! TCP and Unix sockets.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::time::Duration;
 
 use bucketmq_listener::{BindError, Config, Listeners, Totals, Transport};
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::support::{Broker, is_closed, talk};
@@ -20,6 +22,18 @@ async fn a_tcp_connection_comes_with_its_addresses_and_without_delay() {
     let Transport::Tcp(stream) = &server.transport else { panic!("plain TCP") };
     assert!(stream.nodelay().unwrap());
     talk(&mut server, &mut client).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_vanished_is_asked_three_times_a_minute_apart_after_five_minutes() {
+    let mut broker = Broker::from_url("tcp://127.0.0.1:0").await;
+    let _client = broker.connect().await;
+    let server = broker.next().await;
+    let socket = SockRef::from(server.transport.tcp().expect("plain TCP"));
+    assert!(socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(300));
+    assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(60));
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
 }
 
 #[tokio::test]

@@ -207,20 +207,52 @@ fn fixed_header_and_direction_are_checked() {
 }
 
 #[test]
-fn a_violation_is_answered_in_the_version_asked_for() {
-    for (level, expected) in [
-        (3, ProtocolVersion::V3_1),
-        (4, ProtocolVersion::V3_1_1),
-        (5, ProtocolVersion::V5),
-        (6, ProtocolVersion::V5),
-        (0, ProtocolVersion::V3_1_1),
+fn a_refusal_is_answered_in_the_version_asked_for_and_in_3_1_1_when_nobody_knows_it() {
+    use ProtocolVersion::{V3_1, V3_1_1, V5};
+    for (name, level, expected) in [
+        ("MQTT", 5, Some(V5)),
+        ("MQTT", 4, Some(V3_1_1)),
+        ("MQIsdp", 3, Some(V3_1)),
+        // [3.1.1 MQTT-3.1.2-2] Levels of no version, of a later one, and of another name.
+        ("MQTT", 0, Some(V3_1_1)),
+        ("MQTT", 3, Some(V3_1_1)),
+        ("MQTT", 6, Some(V3_1_1)),
+        ("MQTT", 0x7F, Some(V3_1_1)),
+        ("MQIsdp", 4, Some(V3_1_1)),
+        ("MQIsdp", 5, Some(V3_1_1)),
+        // What a bridge says of itself.
+        ("MQTT", 0x84, Some(V3_1_1)),
+        ("MQTT", 0x85, Some(V5)),
+        ("MQIsdp", 0x83, Some(V3_1)),
+        // [MQTT-3.1.2-1] Other names, also when they differ little.
+        ("mqtt", 5, None),
+        ("MQTTX", 5, None),
+        ("AMQP", 4, None),
+        ("", 4, None),
     ] {
-        let bytes = packet(0x10, &[b"\0\x04MQTT", &[level, 0xFF]]);
-        assert_eq!(version_hint(&bytes), Some(expected));
-        assert_eq!(version_hint(&bytes[..8]), None);
+        let mut head = (name.len() as u16).to_be_bytes().to_vec();
+        head.extend_from_slice(name.as_bytes());
+        // Flags that are reserved: what follows the level does not matter.
+        let bytes = packet(0x10, &[&head, &[level, 0xFF]]);
+        assert_eq!(version_hint(&bytes), expected, "{name} {level}");
+        let known = bytes.len() - 1;
+        assert_eq!(version_hint(&bytes[..known]), expected, "{name} {level}");
+        for end in 0..known {
+            assert_eq!(version_hint(&bytes[..end]), None, "{name} {level}, {end} bytes of it");
+        }
     }
-    assert_eq!(version_hint(&[0x30, 2, 0, 0, 5]), None);
-    assert_eq!(version_hint(&[]), None);
+}
+
+#[test]
+fn what_is_no_connect_is_not_answered() {
+    let body: &[&[u8]] = &[MQTT_5, b"\x02\0\0\0\0\x01c"];
+    for (what, bytes) in [
+        ("another packet", packet(0x30, body)),
+        ("flags", packet(0x11, body)),
+        ("a length of five bytes", b"\x10\xFF\xFF\xFF\xFF\x01\0\x04MQTT\x05".to_vec()),
+    ] {
+        assert_eq!(version_hint(&bytes), None, "{what}");
+    }
 }
 
 #[test]

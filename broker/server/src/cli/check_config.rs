@@ -1,6 +1,5 @@
 //! `bucketmq check-config`: everything that `serve` would refuse before it opens a socket, and the configuration reference.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use bucketmq_access::Access;
@@ -62,7 +61,7 @@ fn summary(config: &Config) -> String {
     format!("The configuration is right. Listeners: {}. Hash: {}\n", listeners.join(", "), config.hash())
 }
 
-/// The files that the configuration names: the users file is read, those of TLS only opened.
+/// The files that the configuration names, read and understood as the broker does it.
 fn check_files(config: &Config) -> Vec<ConfigError> {
     let error = |key: String, problem: String| ConfigError { origin: Origin::Default, key, problem };
     let mut errors = Vec::new();
@@ -71,27 +70,10 @@ fn check_files(config: &Config) -> Vec<ConfigError> {
         errors.push(error("access.users_file".into(), problem.strip_prefix("access.users_file: ").map(str::to_owned).unwrap_or(problem)));
     }
     for (index, listener) in config.listeners.iter().enumerate() {
-        let Some(tls) = &listener.tls else { continue };
-        let certificates = tls.certificates.iter().enumerate().flat_map(|(number, certificate)| {
-            let key = |name| format!("certificates[{number}].{name}");
-            [(key("cert"), &certificate.cert), (key("key"), &certificate.key)]
-        });
-        let others = [("client_ca", &tls.client_ca), ("crl", &tls.crl)];
-        let others = others.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_ref()?)));
-        for (key, path) in certificates.chain(others) {
-            if let Err(problem) = open(path) {
-                errors.push(error(format!("listeners[{index}].tls.{key}"), format!("cannot read {}: {problem}", path.display())));
-            }
-        }
+        let wrong = bucketmq_listener::check_tls_files(listener);
+        errors.extend(wrong.into_iter().map(|wrong| error(format!("listeners[{index}].{}", wrong.key), wrong.problem)));
     }
     errors
-}
-
-fn open(path: &Path) -> std::io::Result<()> {
-    match std::fs::metadata(path)?.is_file() {
-        true => std::fs::File::open(path).map(drop),
-        false => Err(std::io::Error::other("it is not a file")),
-    }
 }
 
 #[cfg(test)]
