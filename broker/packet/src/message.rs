@@ -138,7 +138,7 @@ pub struct QueueEntry {
     pub message: Arc<Message>,
     /// Subscription Identifiers of all matching Subscriptions [MQTT-3.3.4-4].
     pub identifiers: Box<[u32]>,
-    /// Which Shared Subscription of the Session it came through (its place in the Session's own list, plus 1); 0: none.
+    /// Which Shared Subscription of the Session it came through, by the number the Session gave it; 0: none.
     pub share: u32,
     /// The smaller of published and granted QoS [MQTT-3.8.4-8].
     pub qos: QoS,
