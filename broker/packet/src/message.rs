@@ -10,6 +10,7 @@ const HEADER: usize = 15;
 const RETAIN: u8 = 0b100;
 
 /// An Application Message, shared by all who keep it. Topic, properties and payload stand in one allocation, 31 bytes more than they are.
+#[derive(PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Message([u8]);
 
@@ -132,7 +133,7 @@ impl fmt::Debug for Message {
 }
 
 /// A message waiting for one Session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueEntry {
     /// What waits.
     pub message: Arc<Message>,

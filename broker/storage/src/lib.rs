@@ -4,6 +4,7 @@
 //! this process. Every implementation passes the same tests, `suite`.
 
 pub mod memory;
+pub mod record;
 pub mod retained;
 pub mod shard;
 pub mod store;

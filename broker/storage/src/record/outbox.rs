@@ -1,0 +1,129 @@
+//! A QoS 2 message, or a due Will, on its way from the publisher's shard to the others. It is what PUBREC promises: durable here, it reaches
+//! every target, once, in the order of its number, whatever dies in between.
+
+use std::sync::Arc;
+
+use bucketmq_packet::message::Message;
+
+use super::{Fault, Kind, Reader, Record, Writer};
+use crate::shard::ShardId;
+use crate::store::SessionNumber;
+
+/// The order of rows of one publisher shard: the epoch of its opening, then a counter from 0 in it. An epoch never comes back, so neither does
+/// a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct OutboxNumber {
+    /// Of the shard's opening.
+    pub epoch: u64,
+    /// In that epoch.
+    pub counter: u64,
+}
+
+impl OutboxNumber {
+    pub(super) fn put(self, out: &mut Writer) {
+        out.u64(self.epoch);
+        out.u64(self.counter);
+    }
+
+    pub(super) fn take(input: &mut Reader<'_>) -> Result<Self, Fault> {
+        Ok(Self { epoch: input.u64()?, counter: input.u64()? })
+    }
+}
+
+/// Where a row goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// To the Sessions of these shards whose Subscriptions match when it is applied.
+    Shards(Vec<ShardId>),
+    /// From a Shared Subscription to the queue of one member, by the number that Session gave the share.
+    Member {
+        /// The member.
+        session: SessionNumber,
+        /// The number of the share in that Session.
+        share: u32,
+    },
+}
+
+/// One message on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Where to.
+    pub target: Target,
+    /// Who published it, for No Local; 0: the broker itself.
+    pub publisher: SessionNumber,
+    /// What.
+    pub message: Arc<Message>,
+}
+
+impl Record for Row {
+    const KIND: Kind = Kind::Outbox;
+    type Key = OutboxNumber;
+
+    fn put_key(number: &OutboxNumber, out: &mut Writer) {
+        number.put(out);
+    }
+
+    fn take_key(input: &mut Reader<'_>) -> Result<OutboxNumber, Fault> {
+        OutboxNumber::take(input)
+    }
+
+    fn put(&self, out: &mut Writer) {
+        match &self.target {
+            Target::Shards(shards) => {
+                out.u8(0);
+                out.varint(shards.len() as u64);
+                for shard in shards {
+                    out.u16(shard.0);
+                }
+            }
+            Target::Member { session, share } => {
+                out.u8(1);
+                out.session(*session);
+                out.varint((*share).into());
+            }
+        }
+        out.session(self.publisher);
+        out.message(&self.message);
+    }
+
+    fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {
+        let target = match input.u8()? {
+            0 => {
+                let count = input.varint()?;
+                Target::Shards((0..count).map(|_| input.u16().map(ShardId)).collect::<Result<_, _>>()?)
+            }
+            1 => Target::Member { session: input.session()?, share: input.varint32("share")? },
+            _ => return Err(Fault::Invalid("target")),
+        };
+        Ok(Self { target, publisher: input.session()?, message: input.message()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bucketmq_packet::QoS;
+
+    use super::*;
+    use crate::record::round_trip;
+
+    #[test]
+    fn rows_come_back_and_sort_by_epoch_then_counter() {
+        let message = Message::new("a", b"payload", b"", QoS::ExactlyOnce, false, None);
+        let targets = [
+            Target::Shards(vec![]),
+            Target::Shards(vec![ShardId(0), ShardId(1023)]),
+            Target::Member { session: SessionNumber(9), share: 3 },
+        ];
+        for target in targets {
+            let number = OutboxNumber { epoch: 3, counter: u64::MAX };
+            round_trip(&number, &Row { target, publisher: SessionNumber(1), message: message.clone() });
+        }
+        let key = |epoch, counter| Row::key(&OutboxNumber { epoch, counter });
+        assert!(key(1, u64::MAX) < key(2, 0) && key(2, 0) < key(2, 1));
+    }
+
+    #[test]
+    fn a_count_that_the_bytes_do_not_hold_is_refused_at_once() {
+        assert_eq!(Row::decode(&[1, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F]).expect_err("it ends there").fault, Fault::Short);
+    }
+}
