@@ -1,15 +1,16 @@
 //! A Client on a raw socket, and the real binary as a child process.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use bucketmq_packet::{
-    Connect, ConnectProperties, Packet, PacketIdentifier, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender, Subscribe,
-    SubscriptionOptions, decode,
+    Ack, Connect, ConnectProperties, Packet, PacketIdentifier, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender,
+    Subscribe, SubscriptionOptions, decode,
 };
 
 /// Long enough for a busy machine.
@@ -38,40 +39,55 @@ pub fn binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_bucketmq"))
 }
 
+fn serve(folder: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    binary().args(["serve", "--config", "broker.toml"]).current_dir(folder).stderr(Stdio::from(log)).spawn().unwrap()
+}
+
 impl Broker {
-    /// Starts a broker with `config`, in which `@ADDRESS@` and `@ADMIN@` are filled in, and waits until it is ready.
+    /// Starts a broker with `config`, in which `@ADDRESS@` and `@FOLDER@` are filled in, and waits until it is ready.
     pub fn start(config: &str) -> Self {
-        Self::start_with_users(config, "")
+        Self::start_with(config, |_| {})
     }
 
     /// The same with a users file.
     pub fn start_with_users(config: &str, users: &str) -> Self {
+        Self::start_with(config, |folder| std::fs::write(folder.join("users"), users).unwrap())
+    }
+
+    /// The same in a folder that `prepare` has put files into; relative paths of the configuration count from there.
+    pub fn start_with(config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let (address, admin) = (free_address(), free_address());
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("users"), users).unwrap();
-        let broker_log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut broker = Self {
-            process: binary()
-                .args(["serve", "--config", "broker.toml"])
-                .current_dir({
-                    let text = config.replace("@ADDRESS@", &address.to_string()) + &format!("\n[admin]\nlisten = \"{admin}\"\n");
-                    std::fs::write(folder.path().join("broker.toml"), text).unwrap();
-                    folder.path()
-                })
-                .stderr(Stdio::from(broker_log))
-                .spawn()
-                .unwrap(),
-            folder,
-            address,
-            admin,
-        };
+        prepare(folder.path());
+        let text = config.replace("@ADDRESS@", &address.to_string()).replace("@FOLDER@", folder.path().to_str().unwrap());
+        std::fs::write(folder.path().join("broker.toml"), text + &format!("\n[admin]\nlisten = \"{admin}\"\n")).unwrap();
+        let mut broker = Self { process: serve(folder.path()), folder, address, admin };
+        broker.until_ready();
+        broker
+    }
+
+    /// Starts it again after it has ended.
+    pub fn start_again(&mut self) {
+        self.process = serve(self.folder.path());
+        self.until_ready();
+    }
+
+    fn until_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(admin).is_err() || !broker.get("/readyz").contains("\"ready\":true") {
-            assert!(broker.process.try_wait().unwrap().is_none(), "{}", broker.log());
-            assert!(Instant::now() < deadline, "not ready: {}", broker.log());
+        while TcpStream::connect(self.admin).is_err() || !self.get("/readyz").contains("\"ready\":true") {
+            assert!(self.process.try_wait().unwrap().is_none(), "{}", self.log());
+            assert!(Instant::now() < deadline, "not ready: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        broker
+    }
+
+    /// Where the listener called `name`, which may have left the port to the system, listens as its log tells.
+    pub fn endpoint(&self, name: &str) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains(&format!("listening listener=\"{name}\"")));
+        let endpoint = line.and_then(|line| line.split("endpoint=\"").nth(1)?.strip_suffix('"'));
+        endpoint.unwrap_or_else(|| panic!("no {name} in {log}")).parse().unwrap()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -118,11 +134,26 @@ impl Broker {
         answer
     }
 
+    /// What `/readyz` says once it says so.
+    pub fn until_readyz(&self, says: &str) -> String {
+        until(|| Some(self.get("/readyz")).filter(|ready| ready.contains(says)))
+    }
+
     /// The value of a metric, labels included in `name`.
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics");
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in {text}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Messages dropped for this reason so far.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.metric(&format!("mqtt_messages_dropped_total{{reason=\"{reason}\"}}"))
+    }
+
+    /// Waits until so many Sessions are without a connection.
+    pub fn until_away(&self, sessions: u64) {
+        until(|| (self.metric("mqtt_sessions{state=\"disconnected\"}") == sessions).then_some(()));
     }
 
     pub fn client(&self, id: &str) -> Client {
@@ -150,32 +181,106 @@ pub enum Came {
     PubAck(ReasonCode),
     SubAck(Vec<ReasonCode>),
     Disconnect(ReasonCode),
-    Other,
+    Pong,
     Closed,
 }
 
-pub struct Client {
-    pub stream: TcpStream,
+/// What [`Came::Publish`] leaves out.
+#[derive(Debug, Clone, Copy)]
+pub struct Details {
+    pub qos: QoS,
+    pub packet_id: Option<PacketIdentifier>,
+    pub message_expiry_interval: Option<u32>,
+}
+
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
+    /// Of the PUBLISH that came last.
+    pub last: Option<Details>,
 }
 
 impl Client {
     /// Connects with MQTT 5. Err: what CONNACK said.
     pub fn open(address: SocketAddr, id: &str, clean_start: bool, user: Option<(&str, &str)>) -> Result<Self, Came> {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Self { stream, buffer: Vec::new() };
-        let connect = Connect {
-            version: ProtocolVersion::V5,
-            clean_start,
-            keep_alive: 0,
-            client_id: id,
-            username: user.map(|(name, _)| name),
-            password: user.map(|(_, password)| password.as_bytes()),
-            will: None,
-            properties: ConnectProperties { session_expiry_interval: (!clean_start).then_some(600), ..ConnectProperties::default() },
-        };
-        client.send(&Packet::Connect(connect));
+        Self::over(tcp(address), &connect(id, clean_start, user))
+    }
+}
+
+/// A connection that does not wait for ever.
+pub fn tcp(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A CONNECT of MQTT 5 without a Keep Alive.
+pub fn connect<'a>(client_id: &'a str, clean_start: bool, user: Option<(&'a str, &'a str)>) -> Connect<'a> {
+    Connect {
+        version: ProtocolVersion::V5,
+        clean_start,
+        keep_alive: 0,
+        client_id,
+        username: user.map(|(name, _)| name),
+        password: user.map(|(_, password)| password.as_bytes()),
+        will: None,
+        properties: ConnectProperties { session_expiry_interval: (!clean_start).then_some(600), ..ConnectProperties::default() },
+    }
+}
+
+/// The bytes of `packet`.
+pub fn encoded(packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(ProtocolVersion::V5, &mut bytes);
+    bytes
+}
+
+/// A PUBLISH without RETAIN and properties.
+pub fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publish<'a> {
+    Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic,
+        packet_id: (qos != QoS::AtMostOnce).then(|| PacketIdentifier::new(7).unwrap()),
+        properties: PublishProperties::default(),
+        payload,
+    }
+}
+
+/// A SUBSCRIBE to one filter.
+pub fn subscribe(filter: &str, qos: QoS) -> Subscribe<'_> {
+    Subscribe {
+        packet_id: PacketIdentifier::new(9).unwrap(),
+        subscription_identifier: None,
+        user_properties: Vec::new(),
+        filters: vec![(filter, SubscriptionOptions::with_qos(qos))],
+    }
+}
+
+/// Reads until the broker has closed; what came before comes back.
+pub fn until_closed(stream: &mut impl Read) -> Vec<u8> {
+    let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return all,
+            Ok(count) => all.extend_from_slice(&bytes[..count]),
+            Err(error) if is_timeout(&error) => panic!("still open after {PATIENCE:?}"),
+            Err(_) => return all,
+        }
+    }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Sends `connect` over a stream that is there. Err: what came instead of a good CONNACK.
+    pub fn over(stream: S, connect: &Connect<'_>) -> Result<Self, Came> {
+        let mut client = Self { stream, buffer: Vec::new(), last: None };
+        client.send(&Packet::Connect(connect.clone()));
         match client.next() {
             Came::ConnAck(ReasonCode::Success, _) => Ok(client),
             other => Err(other),
@@ -183,45 +288,40 @@ impl Client {
     }
 
     pub fn send(&mut self, packet: &Packet<'_>) {
-        let mut bytes = Vec::new();
-        packet.encode(ProtocolVersion::V5, &mut bytes);
         // A broker that has closed is seen by the next read.
-        let _ = self.stream.write_all(&bytes);
+        let _ = self.stream.write_all(&encoded(packet)).and_then(|()| self.stream.flush());
     }
 
     pub fn subscribe(&mut self, filter: &str, qos: QoS) -> Came {
-        self.send(&Packet::Subscribe(Subscribe {
-            packet_id: PacketIdentifier::new(9).unwrap(),
-            subscription_identifier: None,
-            user_properties: Vec::new(),
-            filters: vec![(filter, SubscriptionOptions::with_qos(qos))],
-        }));
+        self.send(&Packet::Subscribe(subscribe(filter, qos)));
         self.next()
     }
 
     pub fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS) {
-        self.send(&Packet::Publish(Publish {
-            dup: false,
-            qos,
-            retain: false,
-            topic,
-            packet_id: (qos != QoS::AtMostOnce).then(|| PacketIdentifier::new(7).unwrap()),
-            properties: PublishProperties::default(),
-            payload,
-        }));
+        self.send(&Packet::Publish(publish(topic, payload, qos)));
+    }
+
+    /// Publishes at QoS 1 and says what PUBACK said.
+    pub fn publish_acknowledged(&mut self, topic: &str, payload: &[u8]) -> Came {
+        self.publish(topic, payload, QoS::AtLeastOnce);
+        self.next()
     }
 
     /// Sets a retained message at QoS 0.
     pub fn retain(&mut self, topic: &str, payload: &[u8]) {
-        self.send(&Packet::Publish(Publish {
-            dup: false,
-            qos: QoS::AtMostOnce,
-            retain: true,
-            topic,
-            packet_id: None,
-            properties: PublishProperties::default(),
-            payload,
-        }));
+        self.send(&Packet::Publish(Publish { retain: true, ..publish(topic, payload, QoS::AtMostOnce) }));
+    }
+
+    /// Sends PUBACK for the PUBLISH that came last.
+    pub fn acknowledge(&mut self) {
+        let packet_id = self.last.and_then(|last| last.packet_id).unwrap();
+        self.send(&Packet::PubAck(Ack { packet_id, reason_code: ReasonCode::Success, reason_string: None, user_properties: Vec::new() }));
+    }
+
+    /// True when everything sent before has been handled and nothing else came: the answer to PINGREQ is the next packet.
+    pub fn is_quiet(&mut self) -> bool {
+        self.send(&Packet::PingReq);
+        self.next() == Came::Pong
     }
 
     pub fn next(&mut self) -> Came {
@@ -229,19 +329,26 @@ impl Client {
             if let Some((packet, length)) = decode(&self.buffer, ProtocolVersion::V5, Sender::Server, u32::MAX).unwrap() {
                 let came = match packet {
                     Packet::ConnAck(ack) => Came::ConnAck(ack.reason_code, ack.session_present),
-                    Packet::Publish(publish) => Came::Publish(publish.topic.to_owned(), publish.payload.to_vec()),
+                    Packet::Publish(publish) => {
+                        let message_expiry_interval = publish.properties.message_expiry_interval;
+                        self.last = Some(Details { qos: publish.qos, packet_id: publish.packet_id, message_expiry_interval });
+                        Came::Publish(publish.topic.to_owned(), publish.payload.to_vec())
+                    }
                     Packet::PubAck(ack) => Came::PubAck(ack.reason_code),
                     Packet::SubAck(ack) => Came::SubAck(ack.reason_codes),
                     Packet::Disconnect(disconnect) => Came::Disconnect(disconnect.reason_code),
-                    _ => Came::Other,
+                    Packet::PingResp => Came::Pong,
+                    other => panic!("unexpected {other:?}"),
                 };
                 self.buffer.drain(..length);
                 return came;
             }
             let mut bytes = [0; 65_536];
             match self.stream.read(&mut bytes) {
-                Ok(0) | Err(_) => return Came::Closed,
+                Ok(0) => return Came::Closed,
                 Ok(count) => self.buffer.extend_from_slice(&bytes[..count]),
+                Err(error) if is_timeout(&error) => panic!("nothing came for {PATIENCE:?}"),
+                Err(_) => return Came::Closed,
             }
         }
     }
@@ -255,4 +362,14 @@ pub fn run(arguments: &[&str], folder: &Path, input: &str) -> (i32, String, Stri
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// A users file with these users and their roles; the password of all is `secret`.
+pub fn users_file(users: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    for (user, roles) in users {
+        let (code, _, errors) = run(&["passwd", "users", user, "--roles", roles], folder.path(), "secret");
+        assert_eq!(code, 0, "{errors}");
+    }
+    std::fs::read_to_string(folder.path().join("users")).unwrap()
 }

@@ -1,6 +1,8 @@
 //! The real binary in everything that the conformance suite, which sees MQTT only, does not: start, stop, reload, limits, bad input.
 
 mod client;
+mod proxy_protocol;
+mod unix_socket;
 
 use std::io::Write;
 use std::net::TcpStream;
