@@ -58,6 +58,10 @@ struct Server {
     health: Arc<Health>,
     loaded: Loaded,
     log: LogHandle,
+    /// How the last reload of the configuration or the users went.
+    last_reload: Result<(), String>,
+    /// TLS files could not be used at the last look.
+    tls_failed: bool,
 }
 
 async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
@@ -96,7 +100,7 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     listeners.serve(move |accepted| connect::serve(serving.clone(), accepted));
     drop(starting);
     health.set_config_hash(loaded.hash());
-    let mut server = Server { broker, listeners, health, loaded, log };
+    let mut server = Server { broker, listeners, health, loaded, log, last_reload: Ok(()), tls_failed: false };
     server.report();
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
@@ -168,7 +172,12 @@ impl Server {
         if let Err(error) = &outcome {
             error!(error = %format!("{error:#}"), "reload failed, what was in force stays");
         }
-        self.health.set_last_reload(outcome.map_err(|error| format!("{error:#}")));
+        self.reloaded(outcome.map_err(|error| format!("{error:#}")));
+    }
+
+    fn reloaded(&mut self, outcome: Result<(), String>) {
+        self.last_reload.clone_from(&outcome);
+        self.health.set_last_reload(outcome);
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<()> {
@@ -197,7 +206,7 @@ impl Server {
         Ok(())
     }
 
-    fn reload_users(&self) {
+    fn reload_users(&mut self) {
         let outcome = self.broker.access.reload_users();
         match &outcome {
             Ok(true) => {
@@ -207,11 +216,11 @@ impl Server {
             Ok(false) => {}
             Err(error) => error!(error = %error, "users not reloaded, those before stay"),
         }
-        self.health.set_last_reload(outcome.map(|_| ()).map_err(|error| error.to_string()));
+        self.reloaded(outcome.map(|_| ()).map_err(|error| error.to_string()));
     }
 
     /// Tells `/readyz` what is in force.
-    fn report(&self) {
+    fn report(&mut self) {
         self.health.set_users_hash(self.broker.access.hash().map(|hash| hash.to_string()));
         let certificates = self.listeners.certificates().into_iter().map(|certificate| Certificate {
             listener: certificate.listener,
@@ -220,8 +229,14 @@ impl Server {
             not_after: certificate.not_after,
         });
         self.health.set_certificates(certificates.collect());
-        if let Some(failure) = self.listeners.failures().into_iter().next() {
-            self.health.set_last_reload(Err(format!("listener {}: {}", failure.listener, failure.error)));
+        match self.listeners.failures().into_iter().next() {
+            Some(failure) => {
+                self.tls_failed = true;
+                self.health.set_last_reload(Err(format!("listener {}: {}", failure.listener, failure.error)));
+            }
+            // Repaired: from here on the rest counts again.
+            None if std::mem::take(&mut self.tls_failed) => self.health.set_last_reload(self.last_reload.clone()),
+            None => {}
         }
     }
 
