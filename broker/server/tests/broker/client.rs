@@ -277,9 +277,14 @@ fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 impl<S: Read + Write> Client<S> {
+    /// A Client that has sent, or will send, CONNECT in its own way.
+    pub fn reading(stream: S) -> Self {
+        Self { stream, buffer: Vec::new(), last: None }
+    }
+
     /// Sends `connect` over a stream that is there. Err: what came instead of a good CONNACK.
     pub fn over(stream: S, connect: &Connect<'_>) -> Result<Self, Came> {
-        let mut client = Self { stream, buffer: Vec::new(), last: None };
+        let mut client = Self::reading(stream);
         client.send(&Packet::Connect(connect.clone()));
         match client.next() {
             Came::ConnAck(ReasonCode::Success, _) => Ok(client),

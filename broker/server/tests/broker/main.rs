@@ -2,7 +2,10 @@
 
 mod client;
 mod proxy_protocol;
+mod tls;
+mod tls_reload;
 mod unix_socket;
+mod websocket;
 
 use std::io::Write;
 use std::net::TcpStream;
