@@ -173,6 +173,12 @@ pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Lets time pass for what happens by time alone.
+pub fn pass(time: Duration) {
+    let started = Instant::now();
+    until(|| (started.elapsed() >= time).then_some(()));
+}
+
 /// What came from the broker, as far as these tests look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Came {
@@ -180,6 +186,7 @@ pub enum Came {
     Publish(String, Vec<u8>),
     PubAck(ReasonCode),
     SubAck(Vec<ReasonCode>),
+    UnsubAck(Vec<ReasonCode>),
     Disconnect(ReasonCode),
     Pong,
     Closed,
@@ -323,10 +330,29 @@ impl<S: Read + Write> Client<S> {
         self.send(&Packet::PubAck(Ack { packet_id, reason_code: ReasonCode::Success, reason_string: None, user_properties: Vec::new() }));
     }
 
-    /// True when everything sent before has been handled and nothing else came: the answer to PINGREQ is the next packet.
+    /// Everything that is on its way to this Client now, acknowledged.
+    pub fn take_all(&mut self) -> Vec<(String, Vec<u8>)> {
+        let mut taken = Vec::new();
+        // The answer to a first PINGREQ may overtake what others have just published; that to a second comes behind it.
+        for _ in 0..2 {
+            self.send(&Packet::PingReq);
+            loop {
+                match self.next() {
+                    Came::Pong => break,
+                    Came::Publish(topic, payload) => taken.push((topic, payload)),
+                    other => panic!("unexpected {other:?}"),
+                }
+                if self.last.is_some_and(|last| last.qos == QoS::AtLeastOnce) {
+                    self.acknowledge();
+                }
+            }
+        }
+        taken
+    }
+
+    /// True when everything sent before has been handled and nothing is on its way.
     pub fn is_quiet(&mut self) -> bool {
-        self.send(&Packet::PingReq);
-        self.next() == Came::Pong
+        self.take_all().is_empty()
     }
 
     pub fn next(&mut self) -> Came {
@@ -341,6 +367,7 @@ impl<S: Read + Write> Client<S> {
                     }
                     Packet::PubAck(ack) => Came::PubAck(ack.reason_code),
                     Packet::SubAck(ack) => Came::SubAck(ack.reason_codes),
+                    Packet::UnsubAck(ack) => Came::UnsubAck(ack.reason_codes),
                     Packet::Disconnect(disconnect) => Came::Disconnect(disconnect.reason_code),
                     Packet::PingResp => Came::Pong,
                     other => panic!("unexpected {other:?}"),

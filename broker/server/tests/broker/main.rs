@@ -1,7 +1,13 @@
 //! The real binary in everything that the conformance suite, which sees MQTT only, does not: start, stop, reload, limits, bad input.
 
+mod access_reload;
+mod check_config;
 mod client;
+mod connections;
+mod limits;
+mod overflow;
 mod proxy_protocol;
+mod slow_reader;
 mod tls;
 mod tls_reload;
 mod unix_socket;
