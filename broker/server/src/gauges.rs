@@ -38,11 +38,7 @@ pub fn read(broker: &Broker, listeners: &Listeners) -> Gauges {
     gauges.drain_state = i64::from(broker.is_draining());
     for bound in listeners.bound() {
         let handle = &bound.handle;
-        gauges.connections.push((
-            handle.name().to_owned(),
-            format!("{:?}", handle.protocol()).to_ascii_lowercase(),
-            handle.connections() as i64,
-        ));
+        gauges.connections.push((handle.name().to_owned(), handle.protocol().label().to_owned(), handle.connections() as i64));
         gauges.tls_handshakes.push((handle.name().to_owned(), handle.counters.tls_handshakes()));
     }
     for certificate in listeners.certificates() {

@@ -146,7 +146,8 @@ fn messages_of_all_sizes_pass_over_ws_and_wss() {
     let stream = authority.connect(broker.address, None).unwrap();
     let mut client = Client::over(WebSocket::open(stream), &connect("a", true, None)).unwrap();
     exchange(&mut client);
-    assert_eq!(broker.metric("mqtt_connections{listener="), 1);
+    let port = broker.address.port();
+    assert_eq!(broker.metric(&format!("mqtt_connections{{listener=\"wss-{port}\",protocol=\"wss\"}}")), 1);
 }
 
 #[test]
