@@ -9,6 +9,9 @@ const SECURED: &str = "[[listeners]]\nurl = \"tcp://@ADDRESS@\"\nanonymous = \"g
                        [access.roles.reader]\nrules = [\"allow connect\", \"allow subscribe work/#\"]\n\
                        [access.roles.guest]\nrules = [\"allow connect\", \"allow subscribe news\"]\n";
 
+/// What becomes of a user's line; None: it goes.
+type Change<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 struct Scene {
     broker: Broker,
     users: String,
@@ -26,7 +29,7 @@ impl Scene {
     }
 
     /// Changes the line of `user`; the broker finds it by itself.
-    fn change_user(&self, user: &str, change: impl Fn(&str) -> Option<String>) {
+    fn change_user(&self, user: &str, change: Change<'_>) {
         let lines =
             self.users.lines().filter_map(|line| if line.starts_with(&format!("{user}:")) { change(line) } else { Some(line.to_owned()) });
         let text: String = lines.map(|line| line + "\n").collect();
@@ -79,7 +82,7 @@ fn a_changed_configuration_file_is_found_without_a_signal() {
 fn a_user_who_is_removed_shut_out_or_given_another_password_is_disconnected_and_no_one_else() {
     let others = users_file(&[("bob", "worker")]);
     let change_password = |_: &str| Some(others.trim().to_owned());
-    let changes: [(&str, &dyn Fn(&str) -> Option<String>, ReasonCode); 3] = [
+    let changes: [(&str, Change<'_>, ReasonCode); 3] = [
         ("removed", &|_| None, ReasonCode::BadUserNameOrPassword),
         ("shut out", &|line| Some(format!("{line}:enabled=false")), ReasonCode::BadUserNameOrPassword),
         ("another password", &change_password, ReasonCode::Success),
@@ -107,7 +110,7 @@ fn a_user_with_other_roles_stays_connected_with_the_rights_of_those() {
     let mut bob = scene.client("bob");
     bob.subscribe("work/#", QoS::AtMostOnce);
     bob.subscribe("more/#", QoS::AtMostOnce);
-    scene.change_user("bob", |line| Some(line.replace(":worker", ":reader")));
+    scene.change_user("bob", &|line| Some(line.replace(":worker", ":reader")));
     until(|| (scene.broker.metric("mqtt_subscriptions{kind=\"plain\"}") == 1).then_some(()));
     assert_eq!(bob.publish_acknowledged("work/1", b""), Came::PubAck(ReasonCode::NotAuthorized));
     scene.client("ann").publish("work/1", b"to readers", QoS::AtMostOnce);
@@ -120,7 +123,7 @@ fn a_users_file_that_is_broken_leaves_everybody_as_they_are_and_readyz_says_why(
     let broker = &scene.broker;
     let mut bob = scene.client("bob");
     let before = broker.get("/readyz");
-    scene.change_user("bob", |line| Some(line.replace(":worker", ":nonsense")));
+    scene.change_user("bob", &|line| Some(line.replace(":worker", ":nonsense")));
     let ready = broker.until_readyz("\"ok\":false");
     assert!(ready.contains("nonsense") && ready.contains("bob") && ready.contains("\"ready\":true"), "{ready}");
     let hash = |ready: &str| ready.split("\"users_hash\":\"").nth(1).map(|rest| rest[..64].to_owned()).unwrap();
@@ -128,7 +131,7 @@ fn a_users_file_that_is_broken_leaves_everybody_as_they_are_and_readyz_says_why(
     assert_eq!(bob.publish_acknowledged("work/1", b""), Came::PubAck(ReasonCode::NoMatchingSubscribers));
     scene.client("ann");
     // Repaired with one user less, by a signal.
-    scene.change_user("bob", |_| None);
+    scene.change_user("bob", &|_| None);
     broker.signal("HUP");
     assert_eq!(bob.next(), Came::Disconnect(ReasonCode::NotAuthorized));
     broker.until_readyz("\"ok\":true");

@@ -1,4 +1,5 @@
 //! The real binary in everything that the conformance suite, which sees MQTT only, does not: start, stop, reload, limits, bad input.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access_reload;
 mod check_config;
