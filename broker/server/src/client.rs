@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::Waker;
 
+use bucketmq_access::Principal;
 use bucketmq_packet::ReasonCode;
 use bucketmq_session::Session;
 use bucketmq_storage::{SessionNumber, ShardId};
@@ -37,6 +38,8 @@ pub struct State {
     pub closing: Option<ReasonCode>,
     /// True once the Session has ended: nobody may add to it.
     pub ended: bool,
+    /// Who the Client was, while it is away: a right that is withdrawn meanwhile is withdrawn from its Session.
+    pub absent: Option<Box<Principal>>,
     /// When the oldest message in the output was read.
     pub output_since: Option<Moment>,
     /// The connection task has been woken and has not looked yet.
@@ -97,6 +100,7 @@ impl Client {
                 epoch: 0,
                 closing: None,
                 ended: false,
+                absent: None,
                 output_since: None,
                 scheduled: false,
                 waker: None,
@@ -182,8 +186,9 @@ impl State {
         }
     }
 
-    /// Takes the waker of a connection that is being replaced or ended.
-    pub fn take_waker(&mut self) -> Option<Waker> {
+    /// Forgets a connection that is being replaced or has ended, what was to close it included; its waker comes back.
+    pub fn part(&mut self) -> Option<Waker> {
+        self.closing = None;
         self.scheduled = false;
         self.output_since = None;
         self.waker.take()

@@ -200,7 +200,7 @@ impl Server {
         self.health.set_config_hash(new.hash());
         self.loaded = new;
         if changed {
-            self.broker.wake_all();
+            self.broker.access_changed();
         }
         info!("configuration reloaded");
         Ok(())
@@ -211,7 +211,7 @@ impl Server {
         match &outcome {
             Ok(true) => {
                 info!(users = self.broker.access.user_count(), "users reloaded");
-                self.broker.wake_all();
+                self.broker.access_changed();
             }
             Ok(false) => {}
             Err(error) => error!(error = %error, "users not reloaded, those before stay"),

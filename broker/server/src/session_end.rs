@@ -42,7 +42,7 @@ impl Ended {
         state.session.detach();
         let subscriptions = state.session.subscriptions().iter().map(|(filter, subscription)| (filter.clone(), *subscription)).collect();
         Self {
-            waker: state.take_waker(),
+            waker: state.part(),
             waiters: state.take_waiters(),
             will: state.session.will.take(),
             orphans,
@@ -59,13 +59,14 @@ impl Ended {
             broker.metrics.takeovers.add(1);
         }
         state.session.detach();
+        state.absent = None;
         state.will_due = None;
         state.expiry_due = None;
         client.set_flow(Flow::Open);
         // The retained messages of a Subscription are promised to the connection that subscribed; the rest of a walk is not repeated.
         state.walks = Vec::new();
         Self {
-            waker: state.take_waker(),
+            waker: state.part(),
             waiters: state.take_waiters(),
             will: will.filter(|will| cut_off && will.delay_interval == 0),
             orphans: Vec::new(),
@@ -157,6 +158,7 @@ impl Connection {
         client.connected.store(false, Ordering::Relaxed);
         client.set_flow(Flow::Open);
         state.walks = Vec::new();
+        state.absent = Some(Box::new(self.terms.principal.clone()));
         state.session.detach();
         // `u32::MAX` never expires (5.0 3.1.2.11.2).
         state.expiry_due = (expiry != u32::MAX).then(|| second.saturating_add(expiry));
@@ -178,7 +180,7 @@ impl Connection {
         } else {
             Vec::new()
         };
-        Ended { waker: state.take_waker(), waiters: state.take_waiters(), will, orphans, session: None }
+        Ended { waker: state.part(), waiters: state.take_waiters(), will, orphans, session: None }
     }
 }
 

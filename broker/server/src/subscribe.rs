@@ -2,12 +2,15 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use bucketmq_access::Principal;
 use bucketmq_packet::{
     Packet, PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe,
     Violation, topic,
 };
 use bucketmq_routing::Options;
 
+use crate::broker::Broker;
+use crate::client::ClientRef;
 use crate::config::Limits;
 use crate::connection::{Closing, Connection};
 use crate::deliver::StoreBacklog;
@@ -114,18 +117,26 @@ impl Connection {
 
     /// Forgets Subscriptions; what is in flight is finished [MQTT-3.10.4-2] [MQTT-3.10.4-3].
     pub(crate) fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
-        let reason_codes = unsubscribe.filters.iter().map(|filter| self.unsubscribe_one(filter)).collect();
+        let reason_codes =
+            unsubscribe.filters.iter().map(|filter| self.terms.broker.unsubscribe(&self.terms.client, self.terms.epoch, filter)).collect();
         let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
         self.write_packet(&Packet::UnsubAck(unsuback));
     }
 
-    fn unsubscribe_one(&self, filter: &str) -> ReasonCode {
+    /// After a reload: Subscriptions the principal may no longer have stop working.
+    pub(crate) fn drop_forbidden_subscriptions(&mut self) {
+        self.terms.broker.drop_forbidden(&self.terms.client, self.terms.epoch, Some(&self.terms.principal));
+    }
+}
+
+impl Broker {
+    /// Takes the Subscription to `filter` from `client`, unless its Session has gone on to another connection than `epoch`.
+    fn unsubscribe(&self, client: &ClientRef, epoch: u32, filter: &str) -> ReasonCode {
         let Ok(parsed) = topic::check_filter(filter) else { return ReasonCode::TopicFilterInvalid };
-        let broker = &self.terms.broker;
         // [MQTT-3.10.4-1] Compared character by character.
         let orphans = {
-            let mut state = self.terms.client.lock();
-            if state.epoch != self.terms.epoch {
+            let mut state = client.lock();
+            if state.epoch != epoch {
                 return ReasonCode::UnspecifiedError;
             }
             if state.session.unsubscribe(filter).is_none() {
@@ -133,36 +144,61 @@ impl Connection {
             }
             state.walks.retain(|walk| walk.filter() != filter);
             if parsed.share_name.is_some() {
-                state.session.take_orphans(Some(filter), &mut StoreBacklog::new(broker, &self.terms.client))
+                state.session.take_orphans(Some(filter), &mut StoreBacklog::new(self, client))
             } else {
                 Vec::new()
             }
         };
-        broker.route(|routes| match parsed.share_name {
-            Some(share) => routes.unsubscribe_shared(share, parsed.filter, &self.terms.client),
-            None => routes.unsubscribe(parsed.filter, &self.terms.client),
+        self.route(|routes| match parsed.share_name {
+            Some(share) => routes.unsubscribe_shared(share, parsed.filter, client),
+            None => routes.unsubscribe(parsed.filter, client),
         });
         for orphan in orphans {
-            broker.rehome(orphan);
+            self.rehome(orphan);
         }
         if parsed.share_name.is_some() {
-            broker.groups.leave(filter, &*broker.store);
+            self.groups.leave(filter, &*self.store);
         }
         ReasonCode::Success
     }
 
-    /// After a reload: Subscriptions the principal may no longer have stop working.
-    pub(crate) fn drop_forbidden_subscriptions(&mut self) {
-        let filters: Vec<_> = self.terms.client.lock().session.subscriptions().keys().cloned().collect();
+    /// Takes from `client` what its principal may not have; everything when there is none any more.
+    fn drop_forbidden(&self, client: &ClientRef, epoch: u32, principal: Option<&Principal>) {
+        let filters: Vec<_> = client.lock().session.subscriptions().keys().cloned().collect();
         for filter in filters {
-            let allowed = topic::check_filter(&filter).is_ok_and(|parsed| self.terms.principal.may_subscribe(parsed.filter));
-            if !allowed {
-                self.unsubscribe_one(&filter);
+            let may = |parsed: topic::Filter<'_>| principal.is_some_and(|principal| principal.may_subscribe(parsed.filter));
+            if !topic::check_filter(&filter).is_ok_and(may) {
+                self.unsubscribe(client, epoch, &filter);
             }
         }
-        let mut state = self.terms.client.lock();
-        if state.session.will.as_ref().is_some_and(|will| !self.terms.principal.may_publish(&will.topic)) {
+        let mut state = client.lock();
+        if state.epoch == epoch
+            && state.session.will.as_ref().is_some_and(|will| !principal.is_some_and(|principal| principal.may_publish(&will.topic)))
+        {
             state.session.will = None;
+        }
+    }
+
+    /// The access rules have changed: connections look for themselves, Sessions without one are looked at here.
+    pub fn access_changed(&self) {
+        self.wake_all();
+        let mut absent = Vec::new();
+        self.registry.for_each(|client| {
+            if client.lock().absent.is_some() {
+                absent.push(client.clone());
+            }
+        });
+        for client in absent {
+            let (epoch, principal) = {
+                let mut state = client.lock();
+                let Some(absent) = &mut state.absent else { continue };
+                let principal = self.access.refresh(absent);
+                if let Some(principal) = &principal {
+                    **absent = principal.clone();
+                }
+                (state.epoch, principal)
+            };
+            self.drop_forbidden(&client, epoch, principal.as_ref());
         }
     }
 }

@@ -5,6 +5,7 @@ mod access_reload;
 mod check_config;
 mod client;
 mod connections;
+mod left_over_closing;
 mod limits;
 mod overflow;
 mod proxy_protocol;
@@ -13,6 +14,7 @@ mod tls;
 mod tls_reload;
 mod unix_socket;
 mod websocket;
+mod withdrawn_while_away;
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,0 +1,20 @@
+//! A right that is withdrawn while the Client is away is withdrawn from its Session.
+
+use bucketmq_packet::QoS;
+
+use crate::client::{Broker, Client, users_file};
+
+const SECURED: &str = "[[listeners]]\nurl = \"tcp://@ADDRESS@\"\n[access]\nusers_file = \"users\"\n\
+                       [access.roles.writer]\nrules = [\"allow connect\", \"allow publish work/#\"]\n\
+                       [access.roles.reader]\nrules = [\"allow connect\", \"allow subscribe work/#\"]\n";
+
+#[test]
+fn what_is_published_after_a_right_was_withdrawn_does_not_wait_for_a_session_that_is_away() {
+    let broker = Broker::start_with_users(SECURED, &users_file(&[("ann", "writer"), ("cid", "reader")]));
+    let open = |user: &str, clean| Client::open(broker.address, user, clean, Some((user, "secret"))).unwrap();
+    open("cid", false).subscribe("work/#", QoS::AtLeastOnce);
+    broker.until_away(1);
+    broker.reconfigure(|text| text.replace("allow subscribe work/#", "allow subscribe other/#"));
+    open("ann", true).publish_acknowledged("work/1", b"not for cid any more");
+    assert_eq!(open("cid", false).take_all(), []);
+}
