@@ -58,28 +58,6 @@ impl Contents {
 }
 
 impl Queue {
-    /// Adds `entry`; the one it replaced comes back.
-    #[inline]
-    fn insert(&mut self, sequence: Sequence, entry: QueueEntry) -> Option<QueueEntry> {
-        self.bytes += entry.message.len() as u64;
-        if self.entries.back().is_none_or(|(last, _)| *last < sequence) {
-            self.entries.push_back((sequence, entry));
-            return None;
-        }
-        let at = self.entries.partition_point(|(known, _)| *known < sequence);
-        match self.entries.get_mut(at) {
-            Some((known, place)) if *known == sequence => {
-                let before = std::mem::replace(place, entry);
-                self.bytes -= before.message.len() as u64;
-                Some(before)
-            }
-            _ => {
-                self.entries.insert(at, (sequence, entry));
-                None
-            }
-        }
-    }
-
     fn from(&self, sequence: Sequence) -> usize {
         // Nearly always the beginning is asked for.
         if self.entries.front().is_none_or(|(first, _)| *first >= sequence) {
@@ -104,6 +82,55 @@ impl MemoryStore {
         self.parts[shard.index()].0.lock()
     }
 
+    /// Removes the retained message of `topic`. True: there was one.
+    pub(crate) fn take_retained(&self, topic: &str) -> bool {
+        let removed = self.part(self.shards.of(topic)).retained.remove(topic);
+        let was_there = removed.is_some();
+        self.retained_removed(removed);
+        was_there
+    }
+
+    /// What has expired at `now` among the next `max_topics` topics, and where to go on.
+    pub(crate) fn expired_retained(
+        &self,
+        from: Option<&RetainedCursor>,
+        max_topics: usize,
+        now: u64,
+    ) -> (Vec<Arc<Message>>, Option<RetainedCursor>) {
+        let (first, mut after) = from.map_or((0, None), |cursor| (cursor.shard.0, cursor.after.as_deref()));
+        let mut left = max_topics.max(1);
+        let mut expired = Vec::new();
+        for shard in (first..self.shards.count()).map(ShardId) {
+            if left == 0 {
+                return (expired, Some(RetainedCursor { shard, after: None }));
+            }
+            let stopped = self.part(shard).retained.scan(after.take(), |message| {
+                if message.is_expired(now) {
+                    expired.push(message.clone());
+                }
+                left -= 1;
+                left > 0
+            });
+            if stopped.is_some() {
+                return (expired, Some(RetainedCursor { shard, after: stopped }));
+            }
+        }
+        (expired, None)
+    }
+
+    /// Removes the retained message of `topic` if it has expired at `now`: another may have taken its place. True: it was removed.
+    pub(crate) fn remove_if_expired(&self, topic: &str, now: u64) -> bool {
+        let mut part = self.part(self.shards.of(topic));
+        if !part.retained.get(topic).is_some_and(|message| message.is_expired(now)) {
+            return false;
+        }
+        let removed = part.retained.remove(topic);
+        part.advance();
+        drop(part);
+        self.retained_removed(removed);
+        true
+    }
+
     fn retained_removed(&self, message: Option<Arc<Message>>) {
         if let Some(message) = message {
             self.retained_messages.fetch_sub(1, Ordering::Relaxed);
@@ -120,13 +147,12 @@ impl Store for MemoryStore {
     fn append(&self, session: SessionNumber, sequence: Sequence, entry: QueueEntry) -> Position {
         let bytes = entry.message.len() as u64;
         let mut part = self.part(session.shard());
-        let replaced = part.queues.entry(session).or_default().insert(sequence, entry);
+        let queue = part.queues.entry(session).or_default();
+        debug_assert!(queue.entries.back().is_none_or(|(last, _)| *last < sequence), "sequences only grow");
+        queue.entries.push_back((sequence, entry));
+        queue.bytes += bytes;
         part.queued_messages += 1;
         part.queued_bytes += bytes;
-        if let Some(replaced) = &replaced {
-            part.queued_messages -= 1;
-            part.queued_bytes -= replaced.message.len() as u64;
-        }
         part.advance()
     }
 
@@ -250,38 +276,16 @@ impl Store for MemoryStore {
     }
 
     fn remove_retained(&self, topic: &str) -> Position {
-        let mut part = self.part(self.shards.of(topic));
-        let removed = part.retained.remove(topic);
-        self.retained_removed(removed);
-        part.advance()
+        self.take_retained(topic);
+        self.part(self.shards.of(topic)).advance()
     }
 
     fn expire_retained(&self, from: Option<&RetainedCursor>, max_topics: usize, now: u64) -> Option<RetainedCursor> {
-        let (first, mut after) = from.map_or((0, None), |cursor| (cursor.shard.0, cursor.after.as_deref()));
-        let mut left = max_topics.max(1);
-        for shard in (first..self.shards.count()).map(ShardId) {
-            if left == 0 {
-                return Some(RetainedCursor { shard, after: None });
-            }
-            let mut part = self.part(shard);
-            let mut expired = Vec::new();
-            let stopped = part.retained.scan(after.take(), |message| {
-                if message.is_expired(now) {
-                    expired.push(message.clone());
-                }
-                left -= 1;
-                left > 0
-            });
-            for message in expired {
-                let removed = part.retained.remove(message.topic());
-                self.retained_removed(removed);
-                part.advance();
-            }
-            if stopped.is_some() {
-                return Some(RetainedCursor { shard, after: stopped });
-            }
+        let (expired, next) = self.expired_retained(from, max_topics, now);
+        for message in expired {
+            self.remove_if_expired(message.topic(), now);
         }
-        None
+        next
     }
 
     fn retained_usage(&self) -> RetainedUsage {

@@ -149,7 +149,7 @@ pub trait Store: Send + Sync {
     /// How the store is divided.
     fn shards(&self) -> Shards;
 
-    /// Puts `entry` into the queue of `session`. Sequences come in growing order; one that is there already is replaced.
+    /// Puts `entry` into the queue of `session`. Sequences of one queue only grow.
     fn append(&self, session: SessionNumber, sequence: Sequence, entry: QueueEntry) -> Position;
 
     /// Entries of the queue from `from` on, oldest first: at most `max_entries` and at most `max_bytes` of messages, but the first in any case.

@@ -18,7 +18,6 @@ pub async fn run<S: Store>(new: impl AsyncFn() -> S) {
     removing_takes_the_oldest_up_to_a_sequence(&new().await).await;
     removing_one_entry_leaves_the_others(&new().await).await;
     removing_a_session_leaves_the_others(&new().await).await;
-    an_entry_appended_again_replaces_the_first(&new().await).await;
     positions_grow_and_become_durable(&new().await).await;
     usage_counts_what_is_there(&new().await).await;
     a_retained_message_is_replaced_by_the_next_one(&new().await).await;
@@ -151,19 +150,6 @@ async fn removing_a_session_leaves_the_others(store: &impl Store) {
     assert_eq!(store.queue(one), QueueUsage::default());
     assert_eq!(sequences(store, other, 0, 9, usize::MAX).await.len(), 5);
     store.remove_session(one);
-}
-
-async fn an_entry_appended_again_replaces_the_first(store: &impl Store) {
-    let session = session(store, "client", 1);
-    for sequence in [1, 2, 3, 2] {
-        store.append(session, Sequence(sequence), entry(b"abc"));
-    }
-    store.append(session, Sequence(3), entry(b"again"));
-    let page = store.page(session, Sequence(0), 9, usize::MAX).await.expect("readable");
-    let payloads: Vec<(u64, &[u8])> = page.iter().map(|(sequence, entry)| (sequence.0, entry.message.payload())).collect();
-    assert_eq!(payloads, [(1, &b"abc"[..]), (2, b"abc"), (3, b"again")]);
-    assert_eq!(store.queue(session).messages, 3);
-    assert_eq!(store.queue(session).bytes, 6 + 6 + 8);
 }
 
 async fn positions_grow_and_become_durable(store: &impl Store) {

@@ -3,13 +3,19 @@
 use super::{Fault, Kind, Reader, Record, Writer};
 use crate::store::{Sequence, SessionNumber};
 
-/// Two places in a queue.
+/// Places in a queue, and how much is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor {
     /// Everything before it is over: acknowledged, dropped or expired.
     pub head: Sequence,
+    /// One more than the newest entry ever.
+    pub next: Sequence,
     /// Everything before it may have been sent: after a crash it goes out with DUP 1 [MQTT-3.3.1-1]. New messages are numbered from here.
     pub sent: Sequence,
+    /// Entries from `head` on that are not over.
+    pub messages: u64,
+    /// Bytes of their topics, properties and payloads.
+    pub bytes: u64,
 }
 
 impl Record for Cursor {
@@ -25,12 +31,19 @@ impl Record for Cursor {
     }
 
     fn put(&self, out: &mut Writer) {
-        out.varint(self.head.0);
-        out.varint(self.sent.0);
+        for value in [self.head.0, self.next.0, self.sent.0, self.messages, self.bytes] {
+            out.varint(value);
+        }
     }
 
     fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {
-        Ok(Self { head: Sequence(input.varint()?), sent: Sequence(input.varint()?) })
+        Ok(Self {
+            head: Sequence(input.varint()?),
+            next: Sequence(input.varint()?),
+            sent: Sequence(input.varint()?),
+            messages: input.varint()?,
+            bytes: input.varint()?,
+        })
     }
 }
 
@@ -41,8 +54,9 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back() {
-        for (head, sent) in [(0, 0), (1, 1_000_000), (u64::MAX, u64::MAX)] {
-            round_trip(&SessionNumber(3), &Cursor { head: Sequence(head), sent: Sequence(sent) });
+        for (small, large) in [(0, 0), (1, 1_000_000), (u64::MAX, u64::MAX)] {
+            let cursor = Cursor { head: Sequence(small), next: Sequence(large), sent: Sequence(large), messages: small, bytes: large };
+            round_trip(&SessionNumber(3), &cursor);
         }
     }
 }

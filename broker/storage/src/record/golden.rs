@@ -110,7 +110,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         sample("applied", ShardId(3), Applied { number }),
         sample("group", "$share/g/a/#".into(), Group { number: session }),
         sample("released", 8, Released { count: 999 }),
-        sample("cursor", session, Cursor { head: Sequence(300), sent: Sequence(1324) }),
+        sample("cursor", session, Cursor { head: Sequence(300), next: Sequence(306), sent: Sequence(1324), messages: 3, bytes: 49 }),
         sample("handshake released", (session, Sequence(301)), Handshake::Released),
         sample("handshake done", (session, Sequence(302)), Handshake::Done),
     ]

@@ -54,6 +54,14 @@ impl Queued {
         Self { sequence, content: Content::Here(message), identifiers, share, qos, retain }
     }
 
+    /// Bytes of its message; 0 when that is elsewhere.
+    pub fn bytes(&self) -> u32 {
+        match &self.content {
+            Content::Here(message) => message.len() as u32,
+            Content::Elsewhere(_) => 0,
+        }
+    }
+
     /// The entry, when its message is here.
     pub fn entry(&self) -> Option<QueueEntry> {
         let Content::Here(message) = &self.content else { return None };

@@ -1,0 +1,347 @@
+//! A store in a bucket: each shard is one SlateDB database under `shards/NN/`.
+//!
+//! A change is taken at once and goes to the bucket with its shard's next batch ([`shard`]); queues are read back in pages and are not in
+//! memory; retained messages are in memory and in the bucket. What was durable is there again after any crash.
+
+mod index;
+mod pending;
+mod settings;
+mod shard;
+
+use std::sync::Arc;
+
+use bucketmq_packet::message::{Message, QueueEntry};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use slatedb::Db;
+use slatedb::db_cache::SplitCache;
+use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
+use thiserror::Error;
+use tokio::task::JoinHandle;
+
+use crate::memory::MemoryStore;
+use crate::record::cursor::Cursor;
+use crate::record::format::Format;
+use crate::record::retained::Retained;
+use crate::record::{DecodeError, Record};
+use crate::shard::{ShardId, Shards};
+use crate::store::{
+    BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
+    Sequence, SessionNumber, Store, Usage,
+};
+use pending::Pending;
+use shard::Shard;
+
+/// Bytes of blocks and of indexes that all shards together keep in memory.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Keeps everything in a bucket.
+pub struct DurableStore {
+    shards: Shards,
+    parts: Box<[Arc<Shard>]>,
+    tasks: Vec<JoinHandle<()>>,
+    /// The retained messages; its queues are empty.
+    retained: MemoryStore,
+}
+
+/// Where a store is and how it is divided.
+#[derive(Clone)]
+pub struct Place {
+    /// The bucket.
+    pub bucket: Arc<dyn ObjectStore>,
+    /// What the keys of all its objects begin with.
+    pub prefix: Path,
+    /// Into how many shards the prefix is divided; fixed by who uses it first.
+    pub shards: Shards,
+}
+
+/// A shard could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The database.
+    #[error("shard {shard} cannot be opened")]
+    Database {
+        /// Which.
+        shard: ShardId,
+        /// Why.
+        #[source]
+        source: slatedb::Error,
+    },
+    /// One of its records.
+    #[error("shard {shard} holds what this release cannot read")]
+    Record {
+        /// Which.
+        shard: ShardId,
+        /// What.
+        #[source]
+        source: DecodeError,
+    },
+    /// It was made for another division or another place.
+    #[error(
+        "shard {shard}: the database is shard {found} of {count}, format {format}: this broker wants {wanted} shards and knows format {known}"
+    )]
+    Format {
+        /// Which.
+        shard: ShardId,
+        /// What it says it is.
+        found: ShardId,
+        /// Of how many.
+        count: u16,
+        /// Its format.
+        format: u32,
+        /// How many shards were asked for.
+        wanted: u16,
+        /// The format this release writes.
+        known: u32,
+    },
+}
+
+impl DurableStore {
+    /// Opens all shards at `place`, side by side, and makes those that are not there.
+    pub async fn open(place: &Place) -> Result<Self, OpenError> {
+        let cache = Arc::new(
+            SplitCache::new()
+                .with_block_cache(Some(Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
+                    max_capacity: CACHE_BYTES,
+                    ..MokaCacheOptions::default()
+                }))))
+                .with_meta_cache(Some(Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
+                    max_capacity: CACHE_BYTES,
+                    ..MokaCacheOptions::default()
+                })))),
+        );
+        let retained = MemoryStore::new(place.shards);
+        let opening = place.shards.all().map(|shard| {
+            let (place, cache) = (place.clone(), cache.clone());
+            tokio::spawn(async move {
+                let db = open_database(&place, shard, cache).await?;
+                let contents = Contents::read(&db, shard).await?;
+                Ok((db, contents))
+            })
+        });
+        let opening: Vec<_> = opening.collect();
+        let (mut parts, mut tasks) = (Vec::new(), Vec::new());
+        for (shard, opened) in place.shards.all().zip(opening) {
+            let (db, contents) = opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+            for message in contents.retained {
+                // Limits were kept when it was set.
+                let _ = retained.set_retained(message, RetainedLimit::NONE);
+            }
+            let (part, task) = Shard::start(shard, db, contents.pending);
+            parts.push(part);
+            tasks.push(task);
+        }
+        Ok(Self { shards: place.shards, parts: parts.into(), tasks, retained })
+    }
+
+    /// Writes what there is and closes all shards, side by side. The first failure comes back; the others are closed all the same.
+    pub async fn close(self) -> Result<(), DurableError> {
+        let closing: Vec<_> = self.parts.iter().cloned().map(|shard| tokio::spawn(async move { shard.close().await })).collect();
+        let mut outcome = Ok(());
+        for closed in closing {
+            let closed = closed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            outcome = outcome.and(closed);
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+        outcome
+    }
+
+    fn part(&self, shard: ShardId) -> &Shard {
+        &self.parts[shard.index()]
+    }
+
+    fn change<T>(&self, shard: ShardId, change: impl FnOnce(&mut Pending) -> T) -> (T, Position) {
+        let (outcome, position) = self.part(shard).change(change);
+        (outcome, Position(position))
+    }
+}
+
+async fn open_database(place: &Place, shard: ShardId, cache: Arc<SplitCache>) -> Result<Db, OpenError> {
+    let failed = |source| OpenError::Database { shard, source };
+    let path = place.prefix.clone().join("shards").join(shard.to_string());
+    let db = Db::builder(path, place.bucket.clone())
+        .with_settings(settings::settings())
+        .with_segment_extractor(Arc::new(settings::ByKind))
+        .with_db_cache(cache, u64::from(shard.0))
+        .build()
+        .await
+        .map_err(failed)?;
+    let key = Format::key(&());
+    match db.get(&key).await.map_err(failed)? {
+        None => {
+            let made_by = env!("CARGO_PKG_VERSION").to_owned();
+            let format = Format { version: Format::CURRENT, shards: place.shards, shard, made_by };
+            db.put(&key, format.encode()).await.map_err(failed)?;
+            db.flush().await.map_err(failed)?;
+        }
+        Some(value) => {
+            let format = Format::decode(&value).map_err(|source| OpenError::Record { shard, source })?;
+            if format.version != Format::CURRENT || format.shards != place.shards || format.shard != shard {
+                return Err(OpenError::Format {
+                    shard,
+                    found: format.shard,
+                    count: format.shards.count(),
+                    format: format.version,
+                    wanted: place.shards.count(),
+                    known: Format::CURRENT,
+                });
+            }
+        }
+    }
+    Ok(db)
+}
+
+/// What is read when a shard is opened.
+struct Contents {
+    pending: Pending,
+    retained: Vec<Arc<Message>>,
+}
+
+impl Contents {
+    async fn read(db: &Db, shard: ShardId) -> Result<Self, OpenError> {
+        let mut pending = Pending::default();
+        for (session, cursor) in scan::<Cursor>(db, shard).await? {
+            pending.found(session, cursor);
+        }
+        let retained = scan::<Retained>(db, shard).await?.into_iter().map(|(_, record)| record.message).collect();
+        Ok(Self { pending, retained })
+    }
+}
+
+/// All records of one kind.
+async fn scan<R: Record>(db: &Db, shard: ShardId) -> Result<Vec<(R::Key, R)>, OpenError> {
+    let failed = |source| OpenError::Database { shard, source };
+    let wrong = |source| OpenError::Record { shard, source };
+    let mut rows = db.scan_prefix([R::KIND as u8], ..).await.map_err(failed)?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next().await.map_err(failed)? {
+        records.push((R::decode_key(&row.key).map_err(wrong)?, R::decode(&row.value).map_err(wrong)?));
+    }
+    Ok(records)
+}
+
+impl Store for DurableStore {
+    fn shards(&self) -> Shards {
+        self.shards
+    }
+
+    fn append(&self, session: SessionNumber, sequence: Sequence, entry: QueueEntry) -> Position {
+        self.change(session.shard(), |pending| pending.append(session, sequence, entry)).1
+    }
+
+    fn try_page(
+        &self,
+        session: SessionNumber,
+        _from: Sequence,
+        _max_entries: usize,
+        _max_bytes: usize,
+    ) -> Option<Vec<(Sequence, QueueEntry)>> {
+        (self.queue(session).messages == 0).then(Vec::new)
+    }
+
+    fn page(
+        &self,
+        session: SessionNumber,
+        from: Sequence,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Sequence, QueueEntry)>, ReadError>> {
+        Box::pin(self.part(session.shard()).page(session, from, max_entries, max_bytes))
+    }
+
+    fn remove_through(&self, session: SessionNumber, sequence: Sequence) -> Position {
+        self.change(session.shard(), |pending| pending.remove_through(session, sequence)).1
+    }
+
+    fn remove(&self, session: SessionNumber, sequence: Sequence) -> Position {
+        self.change(session.shard(), |pending| pending.remove(session, sequence)).1
+    }
+
+    fn remove_session(&self, session: SessionNumber) -> Position {
+        self.change(session.shard(), |pending| pending.end(session)).1
+    }
+
+    fn queue(&self, session: SessionNumber) -> QueueUsage {
+        self.part(session.shard()).pending.lock().usage(session)
+    }
+
+    fn set_retained(&self, message: Arc<Message>, limit: RetainedLimit) -> Result<Position, RetainedFull> {
+        let topic = message.topic().to_owned();
+        let (outcome, position) = self.change(self.shards.of(&topic), |pending| {
+            self.retained.set_retained(message.clone(), limit)?;
+            pending.row(Retained::key(&topic), Some(Retained { message }.encode()));
+            Ok(())
+        });
+        outcome.map(|()| position)
+    }
+
+    fn remove_retained(&self, topic: &str) -> Position {
+        let change = |pending: &mut Pending| {
+            if self.retained.take_retained(topic) {
+                pending.row(Retained::key(&topic.to_owned()), None);
+            }
+        };
+        self.change(self.shards.of(topic), change).1
+    }
+
+    fn expire_retained(&self, from: Option<&RetainedCursor>, max_topics: usize, now: u64) -> Option<RetainedCursor> {
+        let (expired, next) = self.retained.expired_retained(from, max_topics, now);
+        for message in expired {
+            let topic = message.topic().to_owned();
+            self.change(self.shards.of(&topic), |pending| {
+                if self.retained.remove_if_expired(&topic, now) {
+                    pending.row(Retained::key(&topic), None);
+                }
+            });
+        }
+        next
+    }
+
+    fn retained_usage(&self) -> RetainedUsage {
+        self.retained.retained_usage()
+    }
+
+    fn try_retained_page(
+        &self,
+        filter: &str,
+        from: Option<&RetainedCursor>,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Option<RetainedPage> {
+        self.retained.try_retained_page(filter, from, max_messages, max_bytes)
+    }
+
+    fn retained_page<'a>(
+        &'a self,
+        filter: &'a str,
+        from: Option<&'a RetainedCursor>,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<RetainedPage, ReadError>> {
+        self.retained.retained_page(filter, from, max_messages, max_bytes)
+    }
+
+    fn durable(&self, shard: ShardId) -> Position {
+        Position(self.part(shard).durable())
+    }
+
+    fn wait_durable(&self, shard: ShardId, position: Position) -> BoxFuture<'_, Result<(), DurableError>> {
+        Box::pin(self.part(shard).wait_durable(position.0))
+    }
+
+    fn usage(&self) -> Usage {
+        let mut usage = Usage { retained: self.retained_usage(), ..Usage::default() };
+        for part in &self.parts {
+            let (queues, messages, bytes) = part.pending.lock().totals();
+            usage.queues += queues;
+            usage.queued_messages += messages;
+            usage.queued_bytes += bytes;
+        }
+        usage
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! What a shard has taken and not yet written to its database: rows, and the changes of queues.
+//!
+//! Everything in it goes to the database in one batch, so whatever is done under one lock is kept or lost together.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bucketmq_packet::message::QueueEntry;
+
+use super::index::QueueIndex;
+use crate::record::Record;
+use crate::record::cursor::Cursor;
+use crate::record::queue::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, Chunk, Queued};
+use crate::store::{QueueUsage, Sequence, SessionNumber};
+
+/// Rows by key; `None` deletes.
+pub(crate) type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A queue with what has been added to it since the last batch.
+#[derive(Debug, Default)]
+struct Queue {
+    index: QueueIndex,
+    added: VecDeque<(Sequence, QueueEntry)>,
+    added_bytes: u64,
+}
+
+/// One shard's changes, and what it knows of its queues.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Number of the last change.
+    pub(crate) position: u64,
+    rows: Rows,
+    queues: HashMap<SessionNumber, Queue>,
+    changed: HashSet<SessionNumber>,
+    work: Work,
+}
+
+/// Changes that need the database to be read first.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// Chunks to be looked for and deleted: queue, from, through.
+    pub(crate) look_for: Vec<(SessionNumber, Sequence, Sequence)>,
+    /// Entries to be taken out of their chunks.
+    pub(crate) holes: Vec<(SessionNumber, Sequence)>,
+    /// Queues to be deleted.
+    pub(crate) ended: Vec<SessionNumber>,
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.look_for.is_empty() && self.holes.is_empty() && self.ended.is_empty()
+    }
+}
+
+/// What goes to the database together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// The last change in it.
+    pub(crate) position: u64,
+    /// To be written.
+    pub(crate) rows: Rows,
+    /// To be read first.
+    pub(crate) work: Work,
+}
+
+impl Pending {
+    /// Counts a change.
+    pub(crate) fn advance(&mut self) -> u64 {
+        self.position += 1;
+        self.position
+    }
+
+    /// True when there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.changed.is_empty() && self.work.is_empty()
+    }
+
+    /// Puts a row, or deletes it.
+    pub(crate) fn row(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.rows.insert(key, value);
+    }
+
+    /// Takes over a queue found when the shard was opened.
+    pub(crate) fn found(&mut self, session: SessionNumber, cursor: Cursor) {
+        let Cursor { head, next, sent, messages, bytes } = cursor;
+        self.queues.entry(session).or_default().index = QueueIndex::found(head, next, sent, messages, bytes);
+    }
+
+    /// Adds an entry.
+    pub(crate) fn append(&mut self, session: SessionNumber, sequence: Sequence, entry: QueueEntry) {
+        let queue = self.queues.entry(session).or_default();
+        debug_assert!(sequence >= queue.index.next, "sequences only grow");
+        queue.index.next = Sequence(sequence.0 + 1);
+        queue.added_bytes += entry.message.len() as u64;
+        queue.added.push_back((sequence, entry));
+        self.changed.insert(session);
+    }
+
+    /// Ends everything up to and with `through`.
+    pub(crate) fn remove_through(&mut self, session: SessionNumber, through: Sequence) {
+        let Some(queue) = self.queues.get_mut(&session) else { return };
+        let through = Sequence(through.0.min(queue.index.next.0.saturating_sub(1)));
+        if queue.index.next.0 == 0 || through < queue.index.head {
+            return;
+        }
+        while let Some((sequence, entry)) = queue.added.front()
+            && *sequence <= through
+        {
+            queue.added_bytes -= entry.message.len() as u64;
+            queue.added.pop_front();
+        }
+        let removal = queue.index.remove_through(through);
+        for last in removal.chunks {
+            self.rows.insert(Chunk::key(&(session, last)), None);
+        }
+        if let Some((from, to)) = removal.look_for {
+            self.work.look_for.push((session, from, to));
+        }
+        self.changed.insert(session);
+    }
+
+    /// Ends the entry `sequence` alone.
+    pub(crate) fn remove(&mut self, session: SessionNumber, sequence: Sequence) {
+        let Some(queue) = self.queues.get_mut(&session) else { return };
+        if let Ok(place) = queue.added.binary_search_by_key(&sequence, |(known, _)| *known) {
+            if let Some((_, entry)) = queue.added.remove(place) {
+                queue.added_bytes -= entry.message.len() as u64;
+            }
+        } else if queue.index.remove(sequence) {
+            self.work.holes.push((session, sequence));
+        } else {
+            return;
+        }
+        self.changed.insert(session);
+    }
+
+    /// Ends the queue.
+    pub(crate) fn end(&mut self, session: SessionNumber) {
+        if self.queues.remove(&session).is_none() {
+            return;
+        }
+        self.changed.remove(&session);
+        self.work.look_for.retain(|(number, ..)| *number != session);
+        self.work.holes.retain(|(number, _)| *number != session);
+        self.work.ended.push(session);
+    }
+
+    /// A chunk has been read by somebody who began at `from`.
+    pub(crate) fn read(&mut self, session: SessionNumber, from: Sequence, chunk: &Chunk) {
+        let Some(queue) = self.queues.get_mut(&session) else { return };
+        let sizes = chunk.entries.iter().map(|entry| (entry.sequence, entry.bytes()));
+        queue.index.read(from, sizes);
+    }
+
+    /// A chunk that had to be looked for is over.
+    pub(crate) fn found_over(&mut self, session: SessionNumber, messages: u64, bytes: u64) {
+        if let Some(queue) = self.queues.get_mut(&session) {
+            queue.index.found_over(messages, bytes);
+        }
+    }
+
+    /// What the queue holds.
+    pub(crate) fn usage(&self, session: SessionNumber) -> QueueUsage {
+        self.queues.get(&session).map_or(QueueUsage::default(), Queue::usage)
+    }
+
+    /// Queues with entries, entries, bytes.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        self.queues
+            .values()
+            .map(Queue::usage)
+            .filter(|usage| usage.messages > 0)
+            .fold((0, 0, 0), |(queues, messages, bytes), usage| (queues + 1, messages + usage.messages, bytes + usage.bytes))
+    }
+
+    /// Where the queue begins: nobody has to look before it.
+    pub(crate) fn head(&self, session: SessionNumber) -> Sequence {
+        self.queues.get(&session).map_or(Sequence(0), |queue| queue.index.head)
+    }
+
+    /// Takes everything, as the next batch. None: there is nothing.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut rows = std::mem::take(&mut self.rows);
+        for session in self.changed.drain() {
+            let Some(queue) = self.queues.get_mut(&session) else { continue };
+            queue.added_bytes = 0;
+            while !queue.added.is_empty() {
+                let (chunk, sizes) = next_chunk(&mut queue.added);
+                let Some((last, _)) = sizes.last() else { break };
+                rows.insert(Chunk::key(&(session, *last)), Some(chunk.encode()));
+                queue.index.stored(&sizes);
+            }
+            // An empty queue gives its memory back.
+            queue.added = VecDeque::new();
+            let QueueIndex { head, next, sent, messages, bytes, .. } = queue.index;
+            rows.insert(Cursor::key(&session), Some(Cursor { head, next, sent, messages, bytes }.encode()));
+        }
+        Some(Batch { position: self.position, rows, work: std::mem::take(&mut self.work) })
+    }
+}
+
+impl Queue {
+    fn usage(&self) -> QueueUsage {
+        QueueUsage {
+            first: self.index.first().or(self.added.front().map(|(sequence, _)| *sequence)),
+            last: self.added.back().map(|(sequence, _)| *sequence).or(self.index.last()),
+            messages: self.index.messages + self.added.len() as u64,
+            bytes: self.index.bytes + self.added_bytes,
+        }
+    }
+}
+
+/// The next entries that fit one chunk, with sequence and bytes of each.
+fn next_chunk(added: &mut VecDeque<(Sequence, QueueEntry)>) -> (Chunk, Vec<(Sequence, u32)>) {
+    let mut entries = Vec::with_capacity(added.len().min(CHUNK_ENTRIES_MAX));
+    let mut sizes = Vec::with_capacity(entries.capacity());
+    let mut total = 0;
+    while let Some((sequence, entry)) = added.front() {
+        total += entry.message.len();
+        // Distances within a chunk fit 32 bits.
+        let far = sizes.first().is_some_and(|(first, _): &(Sequence, u32)| sequence.0 - first.0 > u64::from(u32::MAX));
+        if !entries.is_empty() && (entries.len() >= CHUNK_ENTRIES_MAX || total > CHUNK_BYTES_MAX || far) {
+            break;
+        }
+        let Some((sequence, entry)) = added.pop_front() else { break };
+        sizes.push((sequence, entry.message.len() as u32));
+        entries.push(Queued::new(sequence, entry));
+    }
+    (Chunk { entries }, sizes)
+}

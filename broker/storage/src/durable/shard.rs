@@ -1,0 +1,394 @@
+//! One shard: its database, what it has taken and not written, and the task that writes.
+//!
+//! Changes collect in [`Pending`]. The task writes them as one batch and flushes the log: at once when somebody waits and the flush before is
+//! back, otherwise after [`FLUSH_INTERVAL`]; an idle shard writes nothing. So there is one PUT in flight at most, and under load it carries more
+//! instead of being followed sooner.
+
+use std::error::Error;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bucketmq_packet::PacketIdentifier;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use slatedb::config::{FlushOptions, FlushType};
+use slatedb::{Db, WriteBatch};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::pending::{Batch, Pending};
+use super::settings::{FLUSH_INTERVAL, LOG_OBJECTS_MAX};
+use crate::record::Record;
+use crate::record::cursor::Cursor;
+use crate::record::handshake::Handshake;
+use crate::record::inbound::Inbound;
+use crate::record::queue::Chunk;
+use crate::shard::ShardId;
+use crate::store::{DurableError, ReadError, Sequence, SessionNumber};
+
+/// Rows deleted in one batch when a queue ends.
+const DELETES_MAX: usize = 1024;
+
+type Cause = Arc<dyn Error + Send + Sync>;
+
+/// How far a shard has come.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// In the database, perhaps only in memory: what is read from here on has it.
+    written: u64,
+    /// In the bucket.
+    durable: u64,
+    /// Why it goes no further.
+    failed: Option<Cause>,
+}
+
+/// A shard that is open.
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) db: Db,
+    pub(crate) pending: Mutex<Pending>,
+    progress: watch::Sender<Progress>,
+    /// The newest change somebody waits for: in the database, in the bucket.
+    wanted: Mutex<Wanted>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Wanted {
+    written: u64,
+    durable: u64,
+    close: bool,
+}
+
+/// The cause of a failure, as an error of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Shared(Cause);
+
+impl Shard {
+    /// A shard over an open database, and its task.
+    pub(crate) fn start(id: ShardId, db: Db, pending: Pending) -> (Arc<Self>, tokio::task::JoinHandle<()>) {
+        let shard = Arc::new(Self {
+            id,
+            db,
+            pending: Mutex::new(pending),
+            progress: watch::Sender::new(Progress::default()),
+            wanted: Mutex::new(Wanted::default()),
+            wake: Notify::new(),
+        });
+        let task = tokio::spawn(Writer { shard: shard.clone(), dirty_since: None, log_objects: 0 }.run());
+        (shard, task)
+    }
+
+    /// Makes changes that are kept or lost together; their number comes back.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Pending) -> T) -> (T, u64) {
+        let mut pending = self.pending.lock();
+        let was_empty = pending.is_empty();
+        let outcome = change(&mut pending);
+        let position = pending.advance();
+        let wake = was_empty && !pending.is_empty();
+        drop(pending);
+        if wake {
+            self.wake.notify_one();
+        }
+        (outcome, position)
+    }
+
+    /// Every change up to here is in the bucket.
+    pub(crate) fn durable(&self) -> u64 {
+        let durable = self.progress.borrow().durable;
+        // A change that left nothing to write is as durable as what came before it.
+        let pending = self.pending.lock();
+        if pending.is_empty() && self.progress.borrow().written >= pending.position { durable.max(pending.position) } else { durable }
+    }
+
+    /// Waits until the change `position` is in the bucket.
+    pub(crate) async fn wait_durable(&self, position: u64) -> Result<(), DurableError> {
+        self.want(|wanted| wanted.durable = wanted.durable.max(position));
+        self.wait(|progress| progress.durable >= position)
+            .await
+            .map_err(|cause| DurableError { shard: self.id, source: Box::new(Shared(cause)) })
+    }
+
+    /// Waits until everything changed so far can be read from the database.
+    async fn settle(&self) -> Result<(), ReadError> {
+        let position = self.pending.lock().position;
+        if self.progress.borrow().written < position {
+            self.want(|wanted| wanted.written = wanted.written.max(position));
+        }
+        self.wait(|progress| progress.written >= position).await.map_err(|cause| self.unreadable(Shared(cause)))
+    }
+
+    fn want(&self, change: impl FnOnce(&mut Wanted)) {
+        change(&mut self.wanted.lock());
+        self.wake.notify_one();
+    }
+
+    async fn wait(&self, reached: impl Fn(&Progress) -> bool) -> Result<(), Cause> {
+        let mut progress = self.progress.subscribe();
+        match progress.wait_for(|progress| reached(progress) || progress.failed.is_some()).await {
+            Ok(progress) if reached(&progress) => Ok(()),
+            Ok(progress) => Err(progress.failed.clone().unwrap_or_else(|| Arc::new(Closed))),
+            Err(_) => Err(Arc::new(Closed)),
+        }
+    }
+
+    pub(crate) fn unreadable(&self, cause: impl Error + Send + Sync + 'static) -> ReadError {
+        ReadError { shard: self.id, source: Box::new(cause) }
+    }
+
+    /// Entries of a queue from `from` on.
+    pub(crate) async fn page(
+        &self,
+        session: SessionNumber,
+        from: Sequence,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<(Sequence, bucketmq_packet::message::QueueEntry)>, ReadError> {
+        self.settle().await?;
+        let from = from.max(self.pending.lock().head(session));
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        let mut rows = self.rows(session, from, Sequence(u64::MAX)).await?;
+        'chunks: while page.len() < max_entries
+            && let Some(chunk) = next_chunk(self, &mut rows).await?
+        {
+            let wanted = chunk.entries.iter().filter(|entry| entry.sequence >= from);
+            for queued in wanted {
+                let Some(entry) = queued.entry() else { continue };
+                bytes += entry.message.len();
+                if page.len() >= max_entries || bytes > max_bytes && !page.is_empty() {
+                    break 'chunks;
+                }
+                page.push((queued.sequence, entry));
+            }
+            self.pending.lock().read(session, from, &chunk);
+        }
+        Ok(page)
+    }
+
+    async fn rows(&self, session: SessionNumber, from: Sequence, to: Sequence) -> Result<slatedb::DbIterator, ReadError> {
+        let range = (Bound::Included(Chunk::key(&(session, from))), Bound::Included(Chunk::key(&(session, to))));
+        self.db.scan(range).await.map_err(|error| self.unreadable(error))
+    }
+
+    /// Writes what there is, waits for the bucket, and closes the database.
+    pub(crate) async fn close(&self) -> Result<(), DurableError> {
+        let position = self.pending.lock().position;
+        self.wait_durable(position).await?;
+        self.want(|wanted| wanted.close = true);
+        self.db.close().await.map_err(|error| DurableError { shard: self.id, source: Box::new(error) })
+    }
+}
+
+/// The shard was closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the shard is closed")]
+struct Closed;
+
+async fn next_chunk(shard: &Shard, rows: &mut slatedb::DbIterator) -> Result<Option<Chunk>, ReadError> {
+    let Some(row) = rows.next().await.map_err(|error| shard.unreadable(error))? else { return Ok(None) };
+    Chunk::decode(&row.value).map(Some).map_err(|error| shard.unreadable(error))
+}
+
+struct Writer {
+    shard: Arc<Shard>,
+    dirty_since: Option<Instant>,
+    /// Written to the log since the memtable was.
+    log_objects: u32,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        let shard = self.shard.clone();
+        let mut flush = None;
+        // (number of the last change, sequence in the database) of batches that are not durable yet.
+        let mut unflushed: Vec<(u64, u64)> = Vec::new();
+        loop {
+            let wanted = *shard.wanted.lock();
+            if wanted.close {
+                return;
+            }
+            let progress = shard.progress.borrow().clone();
+            if progress.failed.is_some() {
+                return;
+            }
+            let dirty = !shard.pending.lock().is_empty();
+            if dirty && self.dirty_since.is_none() {
+                self.dirty_since = Some(Instant::now());
+            }
+            let due = self.dirty_since.map(|since| since + FLUSH_INTERVAL);
+            let hurry = wanted.durable > progress.durable;
+            let flush_now = flush.is_none() && (hurry || due.is_some_and(|due| due <= Instant::now()));
+            if wanted.written > progress.written || flush_now {
+                match self.write().await {
+                    Ok((position, sequence)) => {
+                        if let Some(sequence) = sequence {
+                            unflushed.push((position, sequence));
+                        }
+                        shard.progress.send_modify(|progress| {
+                            progress.written = position;
+                            if unflushed.is_empty() {
+                                progress.durable = progress.durable.max(position);
+                            }
+                        });
+                    }
+                    Err(error) => return self.fail(error),
+                }
+                if flush_now && !unflushed.is_empty() {
+                    self.dirty_since = None;
+                    flush = Some(Box::pin(self.flush()));
+                }
+                continue;
+            }
+            tokio::select! {
+                () = shard.wake.notified() => {}
+                () = sleep_until(due), if flush.is_none() && due.is_some() => {}
+                outcome = poll(&mut flush), if flush.is_some() => {
+                    flush = None;
+                    if let Err(error) = outcome {
+                        return self.fail(error);
+                    }
+                    let reached = shard.db.status().durable_seq;
+                    let durable = unflushed.iter().filter(|(_, sequence)| *sequence <= reached).map(|(position, _)| *position).max();
+                    unflushed.retain(|(_, sequence)| *sequence > reached);
+                    let all = unflushed.is_empty();
+                    shard.progress.send_modify(|progress| {
+                        progress.durable = if all { progress.written } else { progress.durable.max(durable.unwrap_or(0)) };
+                    });
+                }
+            }
+        }
+    }
+
+    fn fail(&self, error: impl Error + Send + Sync + 'static) {
+        warn!(shard = %self.shard.id, error = %error, "shard takes no more writes");
+        self.shard.progress.send_modify(|progress| progress.failed = Some(Arc::new(error)));
+    }
+
+    /// Flushes the log, and now and then the memtable.
+    fn flush(&mut self) -> impl Future<Output = Result<(), slatedb::Error>> + use<> {
+        self.log_objects += 1;
+        let all = self.log_objects >= LOG_OBJECTS_MAX;
+        if all {
+            self.log_objects = 0;
+        }
+        let db = self.shard.db.clone();
+        async move {
+            db.flush_with_options(FlushOptions { flush_type: FlushType::Wal }).await?;
+            if all {
+                // Nobody waits for this one.
+                tokio::spawn(async move {
+                    if let Err(error) = db.flush_with_options(FlushOptions { flush_type: FlushType::MemTable }).await {
+                        warn!(error = %error, "memtable not written yet");
+                    }
+                });
+            }
+            Ok(())
+        }
+    }
+
+    /// Writes what is pending into the database's memory: number of its last change, and the database's sequence when there was something.
+    async fn write(&mut self) -> Result<(u64, Option<u64>), WriteError> {
+        let shard = &self.shard;
+        let (batch, position) = {
+            let mut pending = shard.pending.lock();
+            let batch = pending.take();
+            (batch, pending.position)
+        };
+        let Some(Batch { position, mut rows, work, .. }) = batch else { return Ok((position, None)) };
+        for (session, from, to) in work.look_for {
+            let mut found = shard.rows(session, from, Sequence(u64::MAX)).await?;
+            while let Some(chunk) = next_chunk(shard, &mut found).await? {
+                let over: Vec<_> = chunk.entries.iter().filter(|entry| (from..=to).contains(&entry.sequence)).collect();
+                let bytes = over.iter().map(|entry| u64::from(entry.bytes())).sum();
+                shard.pending.lock().found_over(session, over.len() as u64, bytes);
+                let Some(last) = chunk.entries.last().map(|entry| entry.sequence) else { continue };
+                if last > to {
+                    break;
+                }
+                rows.insert(Chunk::key(&(session, last)), None);
+            }
+        }
+        for (session, sequence) in work.holes {
+            let mut found = shard.rows(session, sequence, Sequence(u64::MAX)).await?;
+            let Some(row) = found.next().await.map_err(|error| shard.unreadable(error))? else { continue };
+            // Two entries of one chunk may go at the same time.
+            let value = rows.get(&row.key[..]).cloned().unwrap_or_else(|| Some(row.value.to_vec()));
+            let Some(value) = value else { continue };
+            let mut chunk = Chunk::decode(&value).map_err(|error| shard.unreadable(error))?;
+            chunk.entries.retain(|entry| entry.sequence != sequence);
+            rows.insert(row.key.to_vec(), (!chunk.entries.is_empty()).then(|| chunk.encode()));
+        }
+        let mut last = None;
+        for session in work.ended {
+            last = self.end(session).await?.or(last);
+        }
+        if !rows.is_empty() {
+            let mut writes = WriteBatch::new();
+            for (key, value) in rows {
+                match value {
+                    Some(value) => writes.put_bytes(Bytes::from(key), Bytes::from(value)),
+                    None => writes.delete(key),
+                }
+            }
+            last = Some(shard.db.write(writes).await?.seqnum());
+        }
+        Ok((position, last))
+    }
+
+    /// Deletes a queue and what belongs to it, in pieces: what a crash leaves has no Session and is deleted when the shard is opened.
+    async fn end(&self, session: SessionNumber) -> Result<Option<u64>, WriteError> {
+        let shard = &self.shard;
+        let mut last = None;
+        let zero = Sequence(0);
+        let first = PacketIdentifier::new(1).expect("not 0");
+        let prefixes = [
+            Chunk::key(&(session, zero))[..9].to_vec(),
+            Handshake::key(&(session, zero))[..9].to_vec(),
+            Inbound::key(&(session, first))[..9].to_vec(),
+            Cursor::key(&session),
+        ];
+        for prefix in prefixes {
+            let mut rows = shard.db.scan_prefix(&prefix, ..).await?;
+            let mut writes = WriteBatch::new();
+            let mut count = 0;
+            while let Some(row) = rows.next().await? {
+                writes.delete(&row.key);
+                count += 1;
+                if count == DELETES_MAX {
+                    last = Some(shard.db.write(std::mem::take(&mut writes)).await?.seqnum());
+                    count = 0;
+                }
+            }
+            if count > 0 {
+                last = Some(shard.db.write(writes).await?.seqnum());
+            }
+        }
+        Ok(last)
+    }
+}
+
+/// A batch that could not be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Database(#[from] slatedb::Error),
+    #[error("{}", .0.source)]
+    Read(#[from] ReadError),
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

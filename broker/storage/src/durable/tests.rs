@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use bucketmq_packet::QoS;
+use bucketmq_packet::message::{Message, QueueEntry};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+use super::*;
+
+fn place() -> Place {
+    Place { bucket: Arc::new(InMemory::new()), prefix: Path::from("test"), shards: Shards::new(4).expect("a power of two") }
+}
+
+async fn open(place: &Place) -> DurableStore {
+    DurableStore::open(place).await.expect("it opens")
+}
+
+fn entry(payload: &str) -> QueueEntry {
+    let message = Message::new("t", payload.as_bytes(), b"", QoS::AtLeastOnce, false, None);
+    QueueEntry { message, identifiers: Box::default(), share: 0, qos: QoS::AtLeastOnce, retain: false }
+}
+
+async fn payloads(store: &DurableStore, session: SessionNumber, from: u64, max_entries: usize) -> Vec<String> {
+    let page = store.page(session, Sequence(from), max_entries, usize::MAX).await.expect("readable");
+    page.into_iter().map(|(_, entry)| String::from_utf8(entry.message.payload().to_vec()).expect("text")).collect()
+}
+
+fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_in_a_bucket_passes_the_suite() {
+    crate::suite::run(async || open(&place()).await).await;
+}
+
+#[tokio::test]
+async fn what_was_durable_is_there_after_a_crash() {
+    let place = place();
+    let session = SessionNumber::new(ShardId(1), 7);
+    let store = open(&place).await;
+    let mut position = Position::default();
+    for number in 0..200 {
+        position = store.append(session, Sequence(number), entry(&number.to_string()));
+    }
+    store.wait_durable(session.shard(), position).await.expect("durable");
+    position = store.remove_through(session, Sequence(99));
+    store.wait_durable(session.shard(), position).await.expect("durable");
+    let retained = store.set_retained(Message::new("a/b", b"kept", b"", QoS::AtMostOnce, true, None), RetainedLimit::NONE).expect("room");
+    store.wait_durable(place.shards.of("a/b"), retained).await.expect("durable");
+    // A crash: nothing is closed.
+    std::mem::forget(store);
+    let store = open(&place).await;
+    let usage = store.queue(session);
+    assert_eq!((usage.messages, usage.first, usage.last), (100, Some(Sequence(100)), Some(Sequence(199))));
+    assert_eq!(payloads(&store, session, 0, 1000).await, numbers(100..200));
+    assert_eq!(store.try_retained_page("a/+", None, 9, 99).expect("at hand").messages[0].payload(), b"kept");
+    // Half of a chunk, then chunks, some of them never read here.
+    store.remove_through(session, Sequence(130));
+    assert_eq!(payloads(&store, session, 0, 1000).await, numbers(131..200));
+    store.append(session, Sequence(200), entry("200"));
+    store.remove_through(session, Sequence(198));
+    assert_eq!(payloads(&store, session, 0, 1000).await, ["199", "200"]);
+    assert_eq!(store.queue(session).messages, 2);
+    store.close().await.expect("closes");
+    let store = open(&place).await;
+    assert_eq!(payloads(&store, session, 0, 1000).await, ["199", "200"]);
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_queue_that_was_never_read_is_removed_without_being_known() {
+    let place = place();
+    let session = SessionNumber::new(ShardId(2), 1);
+    let store = open(&place).await;
+    for number in 0..300 {
+        store.append(session, Sequence(number), entry(&number.to_string()));
+    }
+    store.close().await.expect("closes");
+    let store = open(&place).await;
+    store.remove_through(session, Sequence(170));
+    assert_eq!(payloads(&store, session, 0, 2).await, ["171", "172"]);
+    assert_eq!(store.queue(session).messages, 129);
+    store.remove(session, Sequence(172));
+    assert_eq!(payloads(&store, session, 0, 2).await, ["171", "173"]);
+    let position = store.remove_session(session);
+    store.wait_durable(session.shard(), position).await.expect("durable");
+    assert!(payloads(&store, session, 0, 9).await.is_empty());
+    store.close().await.expect("closes");
+    let store = open(&place).await;
+    assert_eq!(store.queue(session), QueueUsage::default());
+    assert!(payloads(&store, session, 0, 9).await.is_empty());
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_before_the_batch_never_reaches_the_bucket() {
+    let place = place();
+    let session = SessionNumber::new(ShardId(0), 1);
+    let store = open(&place).await;
+    let before = store.part(ShardId(0)).db.status().durable_seq;
+    for number in 0..50 {
+        store.append(session, Sequence(number), entry("short-lived"));
+        store.remove_through(session, Sequence(number));
+    }
+    let position = store.append(session, Sequence(50), entry("stays"));
+    store.wait_durable(session.shard(), position).await.expect("durable");
+    // One batch: one chunk with one entry, and the cursor.
+    assert_eq!(store.part(ShardId(0)).db.status().durable_seq, before + 1);
+    assert_eq!(payloads(&store, session, 0, 99).await, ["stays"]);
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_prefix_made_for_another_number_of_shards_is_refused() {
+    let place = place();
+    open(&place).await.close().await.expect("closes");
+    let other = Place { shards: Shards::new(2).expect("a power of two"), ..place };
+    let error = DurableStore::open(&other).await.err().expect("refused");
+    assert!(error.to_string().contains("of 4") && error.to_string().contains("wants 2 shards"), "{error}");
+}
+
+#[tokio::test]
+async fn a_fenced_shard_takes_no_more_writes() {
+    let place = place();
+    let old = open(&place).await;
+    let session = SessionNumber::new(ShardId(3), 1);
+    let position = old.append(session, Sequence(0), entry("before"));
+    old.wait_durable(ShardId(3), position).await.expect("durable");
+    let new = open(&place).await;
+    let position = old.append(session, Sequence(1), entry("after"));
+    let error = old.wait_durable(ShardId(3), position).await.expect_err("fenced");
+    assert!(error.source.to_string().contains("newer DB client"), "{}", error.source);
+    assert_eq!(payloads(&new, session, 0, 9).await, ["before"]);
+    new.close().await.expect("closes");
+}
