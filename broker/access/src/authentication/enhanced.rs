@@ -17,7 +17,7 @@ use super::scram::{Mechanism, ScramError, ScramVerifier, nonce};
 use super::{AuthenticationMethod, Refusal, User, UsersFile};
 use crate::principal::Principal;
 
-/// An enhanced authentication under way. Some hundred bytes; what a Client sends for it is at most 4 KiB at a time.
+/// An enhanced authentication under way. Some hundred bytes; under 16 KiB with the longest nonce, as no message is longer than 4 KiB.
 pub struct Exchange(Kind);
 
 enum Kind {
