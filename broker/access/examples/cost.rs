@@ -4,8 +4,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bucketmq_access::authentication::passwd::{self, Secret};
-use bucketmq_access::{Access, Attempt, Config, RoleConfig, RuleConfig};
+use bucketmq_access::authentication::{ITERATIONS_DEFAULT, Mechanism, ScramClient};
+use bucketmq_access::{Access, Attempt, Config, RoleConfig, RuleConfig, Step};
 
+const SCRAM: [(&str, Mechanism); 2] = [("scram-256", Mechanism::Sha256), ("scram-512", Mechanism::Sha512)];
 const ROUNDS: u32 = 1_000_000;
 
 #[tokio::main]
@@ -14,6 +16,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let roles = ["sensor".to_owned()];
     passwd::set_user(&path, "person", Secret::Password(b"correct horse"), Some(&roles))?;
     let generated = passwd::set_user(&path, "device", Secret::Generate, Some(&roles))?.generated.ok_or("no secret")?;
+    for (user, mechanism) in SCRAM {
+        passwd::set_user(&path, user, Secret::Scram(mechanism, ITERATIONS_DEFAULT, b"correct horse"), Some(&roles))?;
+    }
     let rules = ["allow connect", "allow publish site/%c/#", "allow subscribe cmd/%u/#", "deny publish,subscribe $SYS/#"];
     let mut config = Config { users_file: Some(path.clone()), ..Config::default() };
     config.roles.insert("sensor".into(), RoleConfig { rules: rules.map(RuleConfig::from).into() });
@@ -35,6 +40,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let principal = access.authenticate(person).await?;
     println!("authenticate, password for the first time  {:9.3} ms", start.elapsed().as_secs_f64() * 1e3);
+    for (user, mechanism) in SCRAM {
+        let start = Instant::now();
+        access.authenticate(Attempt { username: Some(user), ..person }).await?;
+        println!("{:42} {:9.3} ms", format!("authenticate, password of {user}"), start.elapsed().as_secs_f64() * 1e3);
+        exchange(&access, &nothing, user, mechanism)?;
+    }
     for (name, attempt) in [("remembered password", person), ("generated secret", device), ("anonymous", nothing)] {
         let start = Instant::now();
         for _ in 0..ROUNDS {
@@ -49,6 +60,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         measure(&format!("refresh, {name}"), || access.refresh(black_box(principal)).is_some());
     }
     measure("generation", || access.generation() != black_box(&principal).generation());
+    Ok(())
+}
+
+/// What the Client computes, and what the Server does.
+fn exchange(access: &Access, attempt: &Attempt<'_>, user: &str, mechanism: Mechanism) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut client, client_first) = ScramClient::start(mechanism, user, b"correct horse")?;
+    let start = Instant::now();
+    let mut exchange = access.exchange(mechanism.name()).ok_or("not offered")?;
+    let Step::Continue(server_first) = access.proceed(&mut exchange, attempt, Some(&client_first))? else { return Err("too soon".into()) };
+    let mut served = start.elapsed();
+    let start = Instant::now();
+    let client_final = client.prove(&server_first)?;
+    println!("{:42} {:9.3} ms", format!("exchange, the Client's part, {user}"), start.elapsed().as_secs_f64() * 1e3);
+    let start = Instant::now();
+    access.proceed(&mut exchange, attempt, Some(&client_final))?;
+    served += start.elapsed();
+    println!("{:42} {:9.3} ms", format!("exchange, the Server's part, {user}"), served.as_secs_f64() * 1e3);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bucketmq_packet::ReasonCode;
 use parking_lot::Mutex;
 
-use crate::authentication::{self, Attempt, AuthenticationMethod, Refusal, Verdict, Verifier};
+use crate::authentication::{self, Attempt, AuthenticationMethod, Exchange, Heard, Refusal, Step, Verdict, Verifier};
 use crate::authorization::Values;
 use crate::config::{Config, OnDeny};
 use crate::principal::{Origin, Principal};
@@ -147,6 +147,33 @@ impl Access {
             Some(result) => result,
             None => Err(Refusal::new(ReasonCode::ServerBusy, AuthenticationMethod::Password, "the user changed while it was verified")),
         }
+    }
+
+    /// Begins an enhanced authentication by the Authentication Method of this name (5.0 4.12). None if we do not offer it: because
+    /// nobody knows it, or because there are no users to hold anything against.
+    pub fn exchange(&self, authentication_method: &str) -> Option<Exchange> {
+        Exchange::begin(authentication_method).filter(|_| self.accepts_passwords())
+    }
+
+    /// Hears the next message of an exchange. Never waits: what is slow about it is the Client's to compute. The users are those in
+    /// force now; a user who has changed since the exchange began is refused.
+    pub fn proceed(&self, exchange: &mut Exchange, attempt: &Attempt<'_>, data: Option<&[u8]>) -> Result<Step, Refusal> {
+        let snapshot = self.snapshot.load();
+        let method = exchange.method();
+        let refuse = |detail| Refusal::new(ReasonCode::NotAuthorized, method, detail);
+        let users = snapshot.users().ok_or_else(|| refuse("no users file is configured"))?;
+        let (user, data) = match exchange.hear(users, self.verifier.key(), data)? {
+            Heard::Continue(data) => return Ok(Step::Continue(data)),
+            Heard::Proven(user, data) => (user, data),
+        };
+        let now = users.get(&user.name).filter(|now| now.enabled && now.credential == user.credential);
+        let user = now.ok_or_else(|| refuse("the user is disabled, or has changed meanwhile"))?.clone();
+        // Rather refused than connected as somebody it did not ask to be.
+        if [attempt.username, attempt.certificate_identity].into_iter().flatten().any(|name| *name != *user.name) {
+            return Err(refuse("the user name or the certificate is not that of the user who was proven"));
+        }
+        let principal = admit(Origin::User { user, method }, attempt.client_id.into())?;
+        Ok(Step::Accept(principal, data))
     }
 
     /// What became of a principal after a reload: with the rules of today, or `None` if it is to be disconnected, because the user is

@@ -16,7 +16,8 @@ use crate::authorization::{Effect, LOCAL_ROLE, Operation};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The file of users, written by `bucketmq passwd FILE USER` and read again when it changes. Default: none, so that only
+    /// The file of users, written by `bucketmq passwd FILE USER` and read again when it changes: a line for each user, with an argon2id
+    /// hash, a generated secret as salted SHA-256, a verifier of SCRAM for enhanced authentication, or `!` for a certificate. Default: none, so that only
     /// anonymous Clients (where a listener lets them in) and certificates (with `certificate_roles`) get in: a broker that
     /// nobody told about users must not invent one.
     pub users_file: Option<PathBuf>,

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bucketmq_access::{Attempt, Principal};
+use bucketmq_access::{Attempt, Exchange, Principal};
 use bucketmq_listener::{Accepted, ListenerHandle, Transport};
+use bucketmq_packet::connect::version_hint;
 use bucketmq_packet::{
     ConnAck, ConnAckProperties, Connect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, Sender, Violation, decode, topic,
 };
@@ -17,6 +18,7 @@ use crate::broker::Broker;
 use crate::client::{Client, ClientRef, State};
 use crate::config::Limits;
 use crate::connection::{Connection, Opened, Terms};
+use crate::enhanced::{Dialogue, Proof, Unproven};
 use crate::rate::Rates;
 use crate::session_end::Ended;
 
@@ -72,9 +74,11 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
     let version = connect.version;
     let assigned = connect.client_id.is_empty().then(assigned_client_id);
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+    let client_max_packet_size = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+    let mut pending = buffer[used..].to_vec();
     let outcome = match check(&broker, &connect, &listener) {
         Err(refused) => Err(refused),
-        Ok(()) => {
+        Ok(exchange) => {
             let attempt = Attempt {
                 client_id,
                 username: connect.username,
@@ -84,12 +88,21 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
                 listener: listener.name(),
                 remote_addr: remote_addr.map(|address| address.ip()),
             };
-            match broker.access.authenticate(attempt).await {
-                Ok(principal) => {
-                    broker.metrics.authenticated(principal.method().name(), true);
-                    Ok(principal)
+            let identified = match exchange {
+                None => broker.access.authenticate(attempt).await.map(|principal| (principal, None)).map_err(Unproven::Refused),
+                Some(exchange) => {
+                    let (broker, transport, input, deadline) = (&*broker, &mut transport, &mut pending, connect_deadline);
+                    let dialogue = Dialogue { broker, transport, input, max_packet_size, client_max_packet_size, deadline };
+                    let led = dialogue.lead(exchange, &attempt, connect.properties.authentication_data).await;
+                    led.map(|(principal, proof)| (principal, Some(proof)))
                 }
-                Err(refusal) => {
+            };
+            match identified {
+                Ok((principal, proof)) => {
+                    broker.metrics.authenticated(principal.method().name(), true);
+                    Ok((principal, proof))
+                }
+                Err(Unproven::Refused(refusal)) => {
                     broker.metrics.authenticated(refusal.method.name(), false);
                     info!(client_id = connect.client_id, remote_addr = ?remote_addr, reason_code = ?refusal.reason_code, detail = %refusal, "CONNECT refused");
                     Err(Refused {
@@ -99,16 +112,22 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
                         detail: "not accepted",
                     })
                 }
+                Err(Unproven::Violation(Violation { reason_code, clause, detail, .. })) => {
+                    broker.metrics.violations.add(1);
+                    // [MQTT-3.14.0-1] No DISCONNECT before CONNACK: that says it.
+                    Err(Refused { version: Some(version), reason_code, clause, detail })
+                }
+                Err(Unproven::Gone) => return None,
             }
         }
     };
-    let pending = buffer[used..].to_vec();
-    let opened = outcome.and_then(|principal| open_session(&broker, &connect, assigned.as_deref(), principal, &listener));
+    let opened =
+        outcome.and_then(|(principal, proof)| open_session(&broker, &connect, assigned.as_deref(), principal, proof.as_ref(), &listener));
     match opened {
         Ok((terms, connack)) => Some(Connection::new(Opened { transport, permit, pending, connack, terms })),
         Err(refused) => {
             debug!(client_id = connect.client_id, remote_addr = ?remote_addr, reason_code = ?refused.reason_code, clause = refused.clause, "CONNECT refused");
-            refuse(&broker, &mut transport, Some(refused), connect.properties.maximum_packet_size.unwrap_or(u32::MAX)).await;
+            refuse(&broker, &mut transport, Some(refused), client_max_packet_size).await;
             None
         }
     }
@@ -148,23 +167,7 @@ async fn read_connect(transport: &mut Transport, buffer: &mut Vec<u8>, max_packe
 
 /// What to answer to a CONNECT that could not be decoded: CONNACK when its version is known, silence otherwise [MQTT-3.1.4-1].
 fn refusal_of(buffer: &[u8], violation: &Violation) -> Option<Refused> {
-    if buffer.first().is_none_or(|first| *first != 0x10) {
-        return None;
-    }
-    // Fixed header (2 to 5 bytes), then the protocol name and the version byte.
-    let header = 1 + buffer.get(1..5)?.iter().position(|byte| byte & 0x80 == 0)? + 1;
-    let level = match buffer.get(header..)? {
-        [0, 4, b'M', b'Q', b'T', b'T', level, ..] => *level,
-        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => *level,
-        _ => return None,
-    };
-    let version = match level & 0x7F {
-        5 => ProtocolVersion::V5,
-        4 => ProtocolVersion::V3_1_1,
-        3 => ProtocolVersion::V3_1,
-        // [MQTT-3.1.2-2] [3.1.1 MQTT-3.1.2-2] A version nobody knows: answered in the form every version understands.
-        _ => ProtocolVersion::V3_1_1,
-    };
+    let version = version_hint(buffer)?;
     // Before 5.0 CONNACK has no code for malformed packets.
     let sayable = version == ProtocolVersion::V5
         || matches!(violation.reason_code, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
@@ -203,8 +206,8 @@ async fn refuse(broker: &Broker, transport: &mut Transport, refused: Option<Refu
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
 }
 
-/// What can be refused before anybody is asked who this is.
-fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> Result<(), Refused> {
+/// What can be refused before anybody is asked who this is. An exchange, if the Client wants enhanced authentication.
+fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> Result<Option<Exchange>, Refused> {
     let limits = broker.limits.load();
     let refused = |reason_code, clause, detail| Err(Refused { version: Some(connect.version), reason_code, clause, detail });
     if broker.is_draining() {
@@ -220,8 +223,9 @@ fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> R
         // [3.1.1 MQTT-3.1.3-8] An empty Client Identifier asks for a Session that nobody could resume; 3.1 has no empty one.
         return refused(ReasonCode::ClientIdentifierNotValid, "3.1.1 MQTT-3.1.3-8", "empty Client Identifier without Clean Session");
     }
-    if connect.properties.authentication_method.is_some() {
-        // 5.0 4.12: a method the Server does not support.
+    let exchange = connect.properties.authentication_method.map(|name| broker.access.exchange(name));
+    if matches!(exchange, Some(None)) {
+        // [MQTT-4.12.0-1] A method the Server does not support.
         return refused(ReasonCode::BadAuthenticationMethod, "MQTT-4.12.0-1", "no such Authentication Method");
     }
     if let Some(will) = &connect.will {
@@ -240,7 +244,7 @@ fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> R
             return refused(ReasonCode::TopicNameInvalid, "MQTT-3.1.3-11", "Will Topic has too many levels");
         }
     }
-    Ok(())
+    Ok(exchange.flatten())
 }
 
 /// The largest QoS this listener grants.
@@ -266,6 +270,7 @@ fn open_session(
     connect: &Connect<'_>,
     assigned: Option<&str>,
     principal: Principal,
+    proof: Option<&Proof>,
     listener: &Arc<ListenerHandle>,
 ) -> Result<(Terms, Vec<u8>), Refused> {
     let limits = broker.limits.load();
@@ -337,6 +342,9 @@ fn open_session(
         subscription_identifiers_available: (!limits.subscription_identifiers).then_some(false),
         shared_subscription_available: (!limits.shared_subscriptions).then_some(false),
         server_keep_alive: told_keep_alive,
+        // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+        authentication_method: proof.map(|proof| proof.method),
+        authentication_data: proof.map(|proof| proof.data.as_slice()),
         ..ConnAckProperties::default()
     };
     ConnAck { session_present, reason_code: ReasonCode::Success, properties }.encode(version, &mut connack);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bucketmq_access::Principal;
+use bucketmq_access::{Exchange, Principal};
 use bucketmq_listener::{ConnectionPermit, ListenerHandle, Transport};
 use bucketmq_packet::{Ack, Disconnect, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Violation, decode};
 use bucketmq_session::{Acknowledged, AliasesIn, put_ack, put_ack_with_reason};
@@ -78,6 +78,8 @@ pub struct Connection {
     pub(crate) terms: Terms,
     pub(crate) cache: Option<Box<MatchCache>>,
     pub(crate) aliases_in: Option<Box<AliasesIn>>,
+    /// A re-authentication under way.
+    pub(crate) exchange: Option<Box<Exchange>>,
     /// QoS 1 PUBLISHes of this batch whose PUBACK is not written yet.
     pub(crate) unacknowledged: usize,
     transport: Option<Transport>,
@@ -151,6 +153,7 @@ impl Connection {
             terms,
             cache: None,
             aliases_in: None,
+            exchange: None,
             unacknowledged: 0,
             transport: Some(transport),
             permit: Some(permit),
@@ -496,10 +499,7 @@ impl Connection {
             // [MQTT-3.12.4-1]
             Packet::PingReq => self.write_packet(&Packet::PingResp),
             Packet::Disconnect(disconnect) => return Err(self.handle_disconnect(&disconnect, limits)),
-            // No extended authentication was begun in CONNECT, so AUTH has no place here [MQTT-4.12.0-6] and re-authentication none either.
-            Packet::Auth(_) => {
-                return Err(unexpected(PacketType::Auth, "MQTT-4.12.0-6", "AUTH without an Authentication Method in CONNECT"));
-            }
+            Packet::Auth(auth) => self.handle_auth(&auth)?,
             // [MQTT-3.1.0-2] A second CONNECT.
             Packet::Connect(_) => return Err(unexpected(PacketType::Connect, "MQTT-3.1.0-2", "second CONNECT")),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp | Packet::Publish(_) => {
@@ -542,11 +542,18 @@ impl Connection {
         match self.terms.broker.access.refresh(&self.terms.principal) {
             None => Err(Closing::Server(ReasonCode::NotAuthorized)),
             Some(principal) => {
-                self.terms.principal = principal;
-                self.drop_forbidden_subscriptions();
+                self.take_principal(principal);
                 Ok(())
             }
         }
+    }
+
+    /// The Client has other rights from now on.
+    pub(crate) fn take_principal(&mut self, principal: Principal) {
+        self.terms.principal = principal;
+        // A verdict that the old principal got after the rules had changed would pass for one of the new rules.
+        self.cache = None;
+        self.drop_forbidden_subscriptions();
     }
 
     fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<Closing> {

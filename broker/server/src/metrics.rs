@@ -122,7 +122,7 @@ pub struct Metrics {
     pub wills: Spread,
     /// Publishers held because a subscriber's output was full.
     pub holds: Spread,
-    authentication: [[Spread; 2]; 3],
+    authentication: [[Spread; 2]; 4],
     /// Publications and Subscriptions refused by the access rules.
     pub denied: Spread,
     /// By QoS: from the read that brought a PUBLISH to the end of its batch, when every subscriber's output or queue has it.
@@ -158,7 +158,7 @@ const CLOSED: [(&str, Closed); 6] = [
     ("server", Closed::Server),
 ];
 
-const METHODS: [&str; 3] = ["certificate", "password", "anonymous"];
+const METHODS: [&str; 4] = ["certificate", "password", "anonymous", "scram"];
 
 impl Metrics {
     /// Counts packets from Clients.

@@ -81,14 +81,15 @@ fn configuration(folder: &Folder, file: &str, names: &[(&str, String)]) -> Resul
     Ok(path)
 }
 
-/// Starts a broker and waits until it listens.
-fn start(folder: &Folder, command: &mut Command, port: u16) -> Result<Child> {
-    let log = folder.0.join(format!("{port}.log"));
+/// Starts a broker and waits until it listens on all of its ports.
+fn start(folder: &Folder, command: &mut Command, ports: &[u16]) -> Result<Child> {
+    let name: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let log = folder.0.join(format!("{}.log", name.join("-")));
     let file = std::fs::File::create(&log)?;
     let mut process =
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn().with_context(|| format!("starting {command:?}"))?;
     let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while ports.iter().any(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()) {
         let said = || std::fs::read_to_string(&log).unwrap_or_default();
         if let Some(status) = process.try_wait()? {
             bail!("{command:?} ended ({status}):\n{}", said());
@@ -96,7 +97,7 @@ fn start(folder: &Folder, command: &mut Command, port: u16) -> Result<Child> {
         if Instant::now() > deadline {
             let _ = process.kill();
             let _ = process.wait();
-            bail!("{command:?} does not listen on port {port}:\n{}", said());
+            bail!("{command:?} does not listen on all of {ports:?}:\n{}", said());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -113,8 +114,8 @@ fn broker(name: String, folder: Folder, ports: [u16; 4], wait: Duration, command
         wait,
     };
     let mut brokers = Brokers { name, target, processes: Vec::new(), folder };
-    for (mut command, port) in commands.into_iter().zip([main, restricted]) {
-        let process = start(&brokers.folder, &mut command, port)?;
+    for (mut command, ports) in commands.into_iter().zip([&[main, websocket, secured][..], &[restricted]]) {
+        let process = start(&brokers.folder, &mut command, ports)?;
         brokers.processes.push(process);
     }
     Ok(brokers)

@@ -29,6 +29,7 @@ pub struct Connecting<'r, 't> {
     problem_information: bool,
     response_information: bool,
     authentication_method: Option<String>,
+    authentication_data: Option<Vec<u8>>,
 }
 
 impl<'r, 't> Connecting<'r, 't> {
@@ -52,6 +53,7 @@ impl<'r, 't> Connecting<'r, 't> {
             problem_information: true,
             response_information: false,
             authentication_method: None,
+            authentication_data: None,
         }
     }
 
@@ -160,6 +162,12 @@ impl<'r, 't> Connecting<'r, 't> {
         self
     }
 
+    /// Sets the Authentication Data.
+    pub fn authentication_data(mut self, data: &[u8]) -> Self {
+        self.authentication_data = Some(data.into());
+        self
+    }
+
     /// The CONNECT.
     pub fn encode(&self) -> Vec<u8> {
         let v5 = self.run.v5();
@@ -180,7 +188,7 @@ impl<'r, 't> Connecting<'r, 't> {
                     request_response_information: self.response_information,
                     request_problem_information: self.problem_information,
                     authentication_method: self.authentication_method.as_deref(),
-                    authentication_data: None,
+                    authentication_data: self.authentication_data.as_deref(),
                     user_properties: Vec::new(),
                 }
             } else {

@@ -26,6 +26,7 @@ mod report;
 mod results;
 mod run;
 mod runner;
+mod scram;
 mod secured;
 mod statement;
 mod stream;

@@ -20,7 +20,7 @@ pub enum Reply {
     /// DISCONNECT.
     Disconnect(Acked),
     /// AUTH.
-    Auth(u8),
+    Auth(Authentication),
 }
 
 /// The CONNACK, whatever it says.
@@ -43,6 +43,19 @@ pub struct Accepted {
     pub server_keep_alive: Option<u16>,
     pub response_information: Option<String>,
     pub authentication_method: Option<String>,
+    pub authentication_data: Vec<u8>,
+}
+
+/// An AUTH.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct Authentication {
+    /// Reason Code.
+    pub code: u8,
+    pub method: Option<String>,
+    pub data: Vec<u8>,
+    pub reason_string: Option<String>,
+    pub user_properties: Vec<(String, String)>,
 }
 
 /// An acknowledgement or DISCONNECT.
@@ -77,7 +90,7 @@ impl Reply {
             Self::Codes(packet_type, ack) => format!("{} {} {:02X?}", packet_type.name(), ack.packet_id, ack.codes),
             Self::PingResp => "PINGRESP".into(),
             Self::Disconnect(disconnect) => format!("DISCONNECT 0x{:02X}", disconnect.code()),
-            Self::Auth(code) => format!("AUTH 0x{code:02X}"),
+            Self::Auth(auth) => format!("AUTH 0x{:02X}", auth.code),
         }
     }
 }
@@ -124,6 +137,7 @@ impl From<&ConnAck<'_>> for Accepted {
             server_keep_alive: properties.server_keep_alive,
             response_information: properties.response_information.map(Into::into),
             authentication_method: properties.authentication_method.map(Into::into),
+            authentication_data: properties.authentication_data.unwrap_or_default().into(),
         }
     }
 }
@@ -165,7 +179,13 @@ impl Reply {
                 user_properties: owned(&disconnect.user_properties),
                 session_expiry_interval: disconnect.session_expiry_interval,
             }),
-            Packet::Auth(auth) => Self::Auth(auth.reason_code.value()),
+            Packet::Auth(auth) => Self::Auth(Authentication {
+                code: auth.reason_code.value(),
+                method: auth.authentication_method.map(Into::into),
+                data: auth.authentication_data.unwrap_or_default().into(),
+                reason_string: auth.reason_string.map(Into::into),
+                user_properties: owned(&auth.user_properties),
+            }),
             Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq => return None,
         })
     }

@@ -4,7 +4,9 @@
 pub const USER: &str = "conformance";
 /// Another user with the same rights.
 pub const OTHER_USER: &str = "conformance2";
-/// The password of both; `brokers/bucketmq-users` holds its hashes.
+/// A user who logs in by SCRAM-SHA-256, where the broker offers that; with the same password and rights.
+pub const SCRAM_USER: &str = "conformance-scram";
+/// The password of all; `brokers/bucketmq-users` holds its hashes.
 pub const PASSWORD: &str = "3f1c9a5e7b2d4860a1c3e5f708192a3b";
-/// Neither user may publish or subscribe below this; everything else is allowed.
+/// No user may publish or subscribe below this; everything else is allowed.
 pub const FORBIDDEN: &str = "forbidden/";

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::authentication::passwd::{self, Secret};
+use crate::authentication::{Mechanism, ScramClient};
 
 /// "password", at a cost that tests can bear.
 const ARGON2: &str = "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
@@ -375,4 +376,160 @@ fn waiting_for_a_connection_costs_little_memory() {
 #[test]
 fn what_is_shown_of_an_attempt_holds_no_password() {
     assert!(!format!("{:?}", password_of("ann", "hunter2")).contains("hunter2"));
+}
+
+/// "pencil", RFC 7677 3.
+const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=\
+                     :wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+impl Fixture {
+    /// The Client's and the Server's side of an exchange up to the proof, which is returned with the state.
+    fn challenged(&self, username: &str, password: &str) -> (ScramClient, Exchange, Vec<u8>) {
+        let (mut client, client_first) = ScramClient::start(Mechanism::Sha256, username, password.as_bytes()).unwrap();
+        let mut exchange = self.access.exchange("SCRAM-SHA-256").unwrap();
+        let Ok(Step::Continue(server_first)) = self.access.proceed(&mut exchange, &nothing(), Some(&client_first)) else {
+            panic!("no challenge")
+        };
+        let client_final = client.prove(&server_first).unwrap();
+        (client, exchange, client_final)
+    }
+
+    fn by_scram(&self, username: &str, password: &str, attempt: &Attempt<'_>) -> Result<Principal, Refusal> {
+        let (client, mut exchange, client_final) = self.challenged(username, password);
+        match self.access.proceed(&mut exchange, attempt, Some(&client_final))? {
+            Step::Accept(principal, server_final) => {
+                client.check(&server_final).unwrap();
+                assert!(self.access.proceed(&mut exchange, attempt, Some(&client_final)).is_err(), "once is enough");
+                Ok(principal)
+            }
+            Step::Continue(_) => panic!("nothing more was to be said"),
+        }
+    }
+
+    /// Salt and iterations that the Server names for this user.
+    fn look(&self, mechanism: &str, username: &str) -> String {
+        let mut exchange = self.access.exchange(mechanism).unwrap();
+        match self.access.proceed(&mut exchange, &nothing(), Some(format!("n,,n={username},r=abc").as_bytes())) {
+            Ok(Step::Continue(server_first)) => String::from_utf8(server_first).unwrap().split_once(",s=").unwrap().1.to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn scram_proves_a_user() {
+    let fixture = Fixture::new(&format!("ann:{SCRAM}:sensor\n"));
+    let principal = fixture.by_scram("ann", "pencil", &nothing()).unwrap();
+    assert_eq!((principal.username(), principal.method().name()), (Some("ann"), "scram"));
+    assert_eq!(principal.method().authentication_method(), Some("SCRAM-SHA-256"));
+    assert!(principal.may_publish("site/c1/a") && !principal.may_publish("out/a"));
+    let refusal = fixture.by_scram("ann", "pencils", &nothing()).unwrap_err();
+    assert_eq!((refusal.reason_code, refusal.method), (ReasonCode::NotAuthorized, AuthenticationMethod::Scram(Mechanism::Sha256)));
+}
+
+#[test]
+fn who_is_proven_is_who_connect_and_certificate_name() {
+    let fixture = Fixture::new(&format!("ann:{SCRAM}:sensor\nbob:!:sensor\nout:{SCRAM}:sensor:enabled=false\nc1:{SCRAM}:own\n"));
+    let named = |username| Attempt { username: Some(username), password: Some(b"whatever"), ..nothing() };
+    assert!(fixture.by_scram("ann", "pencil", &named("ann")).is_ok());
+    assert!(fixture.by_scram("ann", "pencil", &certificate("ann")).is_ok());
+    for attempt in [named("bob"), certificate("bob")] {
+        assert_eq!(reason(fixture.by_scram("ann", "pencil", &attempt)), ReasonCode::NotAuthorized);
+    }
+    assert_eq!(reason(fixture.by_scram("out", "pencil", &nothing())), ReasonCode::NotAuthorized, "disabled");
+    assert_eq!(reason(fixture.by_scram("c1", "pencil", &nothing())), ReasonCode::NotAuthorized, "no rule lets this client id in");
+}
+
+#[test]
+fn a_user_who_is_not_there_looks_like_one_who_is() {
+    let other = SCRAM.replace("4096", "5000").replace("W22ZaJ0SNY7soEsUEjb6gQ==", "c2FsdHNhbHQ=");
+    let users = format!("ann:{SCRAM}:sensor\nbob:{other}:sensor\neve:{ARGON2}:sensor\n");
+    let fixture = Fixture::new(&users);
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..40 {
+        let look = fixture.look("SCRAM-SHA-256", &format!("nobody-{number}"));
+        assert_eq!(look, fixture.look("SCRAM-SHA-256", &format!("nobody-{number}")), "the same at each try");
+        let (salt, iterations) = look.split_once(",i=").unwrap();
+        assert!([(24, "4096"), (12, "5000")].contains(&(salt.len(), iterations)), "{look}");
+        seen.insert(look);
+    }
+    assert_eq!(seen.len(), 40, "to each their own salt");
+    assert_ne!(seen.first(), seen.last());
+    assert!(fixture.look("SCRAM-SHA-256", "ann").starts_with("W22Z"));
+    // A password that is right for argon2 does not help where there is no verifier, nor does the other mechanism.
+    assert_eq!(reason(fixture.by_scram("eve", "password", &nothing())), ReasonCode::NotAuthorized);
+    assert_eq!(reason(fixture.by_scram("nobody", "pencil", &nothing())), ReasonCode::NotAuthorized);
+    assert!(fixture.look("SCRAM-SHA-512", "ann").ends_with(",i=100000"), "nobody has such a verifier: the default");
+    let elsewhere = Fixture::new(&users);
+    assert_ne!(fixture.look("SCRAM-SHA-256", "nobody"), elsewhere.look("SCRAM-SHA-256", "nobody"), "another process, another key");
+}
+
+#[test]
+fn an_exchange_goes_in_order() {
+    let fixture = Fixture::new(&format!("ann:{SCRAM}:sensor\n"));
+    let mut exchange = fixture.access.exchange("SCRAM-SHA-256").unwrap();
+    // CONNECT may name the method alone; then the Client is asked for its first message, once.
+    assert!(matches!(fixture.access.proceed(&mut exchange, &nothing(), None), Ok(Step::Continue(data)) if data.is_empty()));
+    assert!(fixture.access.proceed(&mut exchange, &nothing(), None).is_err());
+    assert!(fixture.access.proceed(&mut exchange, &nothing(), Some(b"n,,n=ann,r=abc")).is_err(), "it was over");
+
+    let (_, mut exchange, _) = fixture.challenged("ann", "pencil");
+    assert!(fixture.access.proceed(&mut exchange, &nothing(), None).is_err());
+    let mut exchange = fixture.access.exchange("SCRAM-SHA-256").unwrap();
+    assert!(fixture.access.proceed(&mut exchange, &nothing(), Some(b"rubbish")).is_err());
+    assert_eq!(format!("{exchange:?}"), "Exchange { method: \"scram\", .. }");
+}
+
+#[test]
+fn only_what_is_offered_begins() {
+    let fixture = Fixture::new("");
+    assert!(fixture.access.exchange("SCRAM-SHA-256").is_some() && fixture.access.exchange("SCRAM-SHA-512").is_some());
+    assert!(fixture.access.exchange("SCRAM-SHA-1").is_none() && fixture.access.exchange("").is_none());
+    assert!(Access::load(&Config::default()).unwrap().exchange("SCRAM-SHA-256").is_none(), "there are no users");
+}
+
+#[test]
+fn a_user_who_changes_during_the_exchange_is_refused() {
+    let fixture = Fixture::new(&format!("ann:{SCRAM}:sensor\n"));
+    for (users, accepted) in [
+        (format!("ann:{SCRAM}:sensor,mute\n"), true),
+        (format!("ann:{SCRAM}:sensor:enabled=false\n"), false),
+        ("ann:!:sensor\n".to_owned(), false),
+        ("bob:!:sensor\n".to_owned(), false),
+    ] {
+        fixture.write_users(&format!("ann:{SCRAM}:sensor\n"));
+        fixture.access.reload_users().unwrap();
+        let (_, mut exchange, client_final) = fixture.challenged("ann", "pencil");
+        fixture.write_users(&users);
+        fixture.access.reload_users().unwrap();
+        match fixture.access.proceed(&mut exchange, &nothing(), Some(&client_final)) {
+            Ok(Step::Accept(principal, _)) => assert!(accepted && !principal.may_publish("site/c1/a"), "the roles of today"),
+            other => assert!(!accepted && other.is_err(), "{users}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_of_scram_may_send_the_password_itself() {
+    let fixture = Fixture::new(&format!("ann:{SCRAM}:sensor\n"));
+    assert!(must_hash(&fixture.access, password_of("ann", "pencil")));
+    let principal = fixture.by_password("ann", "pencil").await.unwrap();
+    assert_eq!(principal.method(), AuthenticationMethod::Password);
+    assert!(!must_hash(&fixture.access, password_of("ann", "pencil")), "remembered");
+    assert_eq!(reason(fixture.by_password("ann", "pencils").await), ReasonCode::BadUserNameOrPassword);
+    assert!(must_hash(&fixture.access, password_of("nobody", "pencil")), "it costs the same");
+    assert_eq!(reason(fixture.by_password("nobody", "pencil").await), ReasonCode::BadUserNameOrPassword);
+}
+
+#[test]
+fn a_proven_user_with_a_new_password_does_not_survive_a_reload() {
+    let fixture = Fixture::new(&format!("ann:{SCRAM}:sensor\n"));
+    let principal = fixture.by_scram("ann", "pencil", &nothing()).unwrap();
+    fixture.write_users(&format!("ann:{SCRAM}:mute,sensor\n"));
+    fixture.access.reload_users().unwrap();
+    let principal = fixture.access.refresh(&principal).unwrap();
+    assert_eq!(principal.method(), AuthenticationMethod::Scram(Mechanism::Sha256));
+    fixture.write_users(&format!("ann:{}:sensor\n", SCRAM.replace("4096", "4097")));
+    fixture.access.reload_users().unwrap();
+    assert!(fixture.access.refresh(&principal).is_none());
 }

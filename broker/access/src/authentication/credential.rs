@@ -9,6 +9,9 @@ use blake2::digest::{KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::scram::{ITERATIONS_MAX, ITERATIONS_MIN, Mechanism, ScramVerifier};
+use super::users_file::ScramLook;
+
 /// OWASP's first choice, which is also the library's: 19 MiB, two passes, one lane; some 35 ms.
 const ARGON2_DEFAULT: Cost = Cost { memory_kib: Params::DEFAULT_M_COST, passes: Params::DEFAULT_T_COST, lanes: Params::DEFAULT_P_COST };
 /// What the users file may ask of us: 256 MiB on each core at a time.
@@ -20,15 +23,20 @@ const LANES_MAX: u32 = 16;
 const SALT_LEN: usize = 16;
 const HASH_LEN: usize = 32;
 
+/// How verifiers of SCRAM begin. They have colons in them, as no other secret has.
+pub(crate) const SCRAM: &str = "SCRAM-";
+
 /// What is wrong with the secret of a user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "each message says it")]
 pub enum SecretError {
-    #[error("the secret is empty, expected `$argon2id$...`, `$sha256$...` or `!`; `bucketmq passwd` writes it")]
+    #[error("the secret is empty, expected `$argon2id$...`, `$sha256$...`, `SCRAM-SHA-256$...` or `!`; `bucketmq passwd` writes it")]
     Empty,
-    #[error("the secret is no hash, expected `$argon2id$...`, `$sha256$...` or `!`; a password itself must not stand here")]
+    #[error(
+        "the secret is no hash, expected `$argon2id$...`, `$sha256$...`, `SCRAM-SHA-256$...` or `!`; a password itself must not stand here"
+    )]
     NoHash,
-    #[error("`{0}` hashes are not supported, expected `argon2id` or `sha256`")]
+    #[error("`{0}` hashes are not supported, expected `argon2id`, `sha256`, `SCRAM-SHA-256` or `SCRAM-SHA-512`")]
     Algorithm(String),
     #[error("the hash has the wrong number of parts, expected `{0}`")]
     Parts(&'static str),
@@ -47,6 +55,12 @@ pub enum SecretError {
     Salt(usize),
     #[error("the hash has {0} bytes, expected {1}")]
     Hash(usize, &'static str),
+    #[error("the {0} is not Base64 with padding")]
+    PaddedBase64(&'static str),
+    #[error("the iterations `{0}` are no number from {ITERATIONS_MIN} to {ITERATIONS_MAX}")]
+    Iterations(String),
+    #[error("the {0} has {1} bytes, expected {2}")]
+    Key(&'static str, usize, usize),
 }
 
 /// What a user has to know, and what we know of it. Equal if the file says the same.
@@ -62,6 +76,33 @@ pub(crate) struct Credential {
 pub(crate) enum Secret {
     Argon2id(Argon2Hash),
     Sha256(SaltedSha256),
+    Scram(ScramVerifier),
+}
+
+/// What checking a password costs, where that is much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Argon2id(Cost),
+    Scram { mechanism: Mechanism, iterations: u32 },
+}
+
+impl Work {
+    /// For comparing: about as many nanoseconds, by `examples/cost.rs`.
+    pub(crate) fn weight(self) -> u64 {
+        match self {
+            Self::Argon2id(cost) => cost.blocks() * 900,
+            Self::Scram { mechanism: Mechanism::Sha256, iterations } => u64::from(iterations) * 160,
+            Self::Scram { mechanism: Mechanism::Sha512, iterations } => u64::from(iterations) * 600,
+        }
+    }
+
+    /// Does it for nobody, so that an unknown user takes as long as a known one.
+    pub(crate) fn waste(self, password: &[u8]) {
+        match self {
+            Self::Argon2id(cost) => cost.waste(password),
+            Self::Scram { mechanism, iterations } => mechanism.waste(password, iterations),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -95,11 +136,24 @@ impl MemoryKey {
     }
 
     fn tag(&self, salt: &[u8], password: &[u8]) -> [u8; 32] {
-        let mut mac = Blake2sMac256::new_from_slice(&self.0).expect("a key of 32 bytes is what BLAKE2s takes");
         // Fixed-length front, so that salt and password cannot be shifted against each other.
-        mac.update(&(salt.len() as u64).to_le_bytes());
-        mac.update(salt);
-        mac.update(password);
+        self.mac(salt.len() as u64, &[salt, password])
+    }
+
+    /// Random bytes that stay the same for this name as long as the process lives: 64, the longest salt there is, and some to choose by.
+    pub(crate) fn invented(&self, name: &str) -> ([u8; 64], u64) {
+        // Lengths that no salt has, so that these are never tags of a password.
+        let [first, second, choice] = [1, 2, 3].map(|number| self.mac(u64::MAX - number, &[name.as_bytes()]));
+        let mut salt = [0; 64];
+        salt[..32].copy_from_slice(&first);
+        salt[32..].copy_from_slice(&second);
+        (salt, choice.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn mac(&self, front: u64, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = Blake2sMac256::new_from_slice(&self.0).expect("a key of 32 bytes is what BLAKE2s takes");
+        mac.update(&front.to_le_bytes());
+        parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().into()
     }
 }
@@ -122,6 +176,11 @@ impl Credential {
         let secret = match text {
             "" => return Err(SecretError::Empty),
             "!" => return Ok(None),
+            text if text.starts_with(SCRAM) => {
+                let (name, rest) = text.split_once('$').ok_or(SecretError::NoHash)?;
+                let mechanism = Mechanism::from_name(name).ok_or_else(|| SecretError::Algorithm(name.to_owned()))?;
+                Secret::Scram(ScramVerifier::parse(mechanism, rest)?)
+            }
             text => {
                 let (algorithm, rest) = text.strip_prefix('$').and_then(|text| text.split_once('$')).ok_or(SecretError::NoHash)?;
                 match algorithm {
@@ -136,23 +195,58 @@ impl Credential {
 
     /// Whether this very password was right before.
     pub(crate) fn remembers(&self, key: &MemoryKey, password: &[u8]) -> bool {
-        let (Some(remembered), Secret::Argon2id(own)) = (self.remembered.get(), &self.secret) else {
+        let (Some(remembered), Some(salt)) = (self.remembered.get(), self.secret.slow_salt()) else {
             return false;
         };
-        remembered.ct_eq(&key.tag(&own.salt, password)).into()
+        remembered.ct_eq(&key.tag(salt, password)).into()
     }
 
     /// Whether this is the password, the slow way. A right one is remembered.
     pub(crate) fn verify(&self, key: &MemoryKey, password: &[u8]) -> bool {
-        match &self.secret {
+        let right = match &self.secret {
             Secret::Sha256(own) => own.is_hash_of(password),
-            Secret::Argon2id(own) => {
-                let right = own.is_hash_of(password);
-                if right {
-                    self.remembered.get_or_init(|| key.tag(&own.salt, password));
-                }
-                right
-            }
+            Secret::Argon2id(own) => own.is_hash_of(password),
+            Secret::Scram(own) => own.is_of(password),
+        };
+        if let (true, Some(salt)) = (right, self.secret.slow_salt()) {
+            self.remembered.get_or_init(|| key.tag(salt, password));
+        }
+        right
+    }
+
+    /// What [`verify`](Self::verify) costs, if that is much.
+    pub(crate) fn work(&self) -> Option<Work> {
+        match &self.secret {
+            Secret::Sha256(_) => None,
+            Secret::Argon2id(own) => Some(Work::Argon2id(own.cost)),
+            Secret::Scram(own) => Some(Work::Scram { mechanism: own.mechanism, iterations: own.iterations }),
+        }
+    }
+
+    /// How it looks to SCRAM, if it is for that.
+    pub(crate) fn scram_look(&self) -> Option<ScramLook> {
+        match &self.secret {
+            Secret::Scram(own) => Some(ScramLook { mechanism: own.mechanism, iterations: own.iterations, salt_len: own.salt.len() }),
+            _ => None,
+        }
+    }
+
+    /// The verifier of this mechanism, if the user has one.
+    pub(crate) fn scram(&self, mechanism: Mechanism) -> Option<&ScramVerifier> {
+        match &self.secret {
+            Secret::Scram(own) if own.mechanism == mechanism => Some(own),
+            _ => None,
+        }
+    }
+}
+
+impl Secret {
+    /// The salt of a hash that is worth remembering.
+    fn slow_salt(&self) -> Option<&[u8]> {
+        match self {
+            Self::Sha256(_) => None,
+            Self::Argon2id(own) => Some(&own.salt),
+            Self::Scram(own) => Some(&own.salt),
         }
     }
 }
@@ -212,8 +306,8 @@ impl Cost {
         Ok(Self { memory_kib, passes, lanes })
     }
 
-    /// For comparing what two hashes cost: blocks computed.
-    pub(crate) fn work(self) -> u64 {
+    /// Blocks of 1 KiB computed.
+    fn blocks(self) -> u64 {
         u64::from(self.memory_kib) * u64::from(self.passes)
     }
 
@@ -224,8 +318,7 @@ impl Cost {
             .expect("a password and a salt of MQTT's lengths are within Argon2's");
     }
 
-    /// Computes a hash for nobody, so that an unknown user takes as long as a known one.
-    pub(crate) fn waste(self, password: &[u8]) {
+    fn waste(self, password: &[u8]) {
         let mut out = [0; HASH_LEN];
         self.hash(password, &[0; SALT_LEN], &mut out);
         std::hint::black_box(out);

@@ -12,6 +12,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
 use super::credential::{Argon2Hash, SaltedSha256};
+use super::scram::{ITERATIONS_MAX, ITERATIONS_MIN, Mechanism, ScramVerifier, is_portable};
 use super::users_file::{Line, UserError, check_name};
 use crate::authorization::check_role_name;
 
@@ -25,6 +26,11 @@ pub enum Secret<'a> {
     Password(&'a [u8]),
     /// A new random secret, handed out once in [`Changed::generated`]: kept as salted SHA-256.
     Generate,
+    /// A password for SCRAM: kept as a verifier with this many iterations.
+    Scram(Mechanism, u32, &'a [u8]),
+    /// A new random secret for SCRAM, handed out once in [`Changed::generated`]: kept as a verifier with the fewest iterations,
+    /// which are enough for what nobody can guess.
+    GenerateScram(Mechanism),
     /// None: only a certificate of this name lets the user in.
     CertificateOnly,
     /// What it has now.
@@ -77,6 +83,12 @@ pub enum PasswdError {
     /// A password of nothing.
     #[error("the password is empty")]
     EmptyPassword,
+    /// A password that Clients of SCRAM would not take, or each in its own way.
+    #[error("the password is not for SCRAM: it has control characters, unassigned ones, or mixes directions of writing (RFC 4013)")]
+    PasswordForScram,
+    /// Too few or too many.
+    #[error("{0} iterations, expected {ITERATIONS_MIN} to {ITERATIONS_MAX}")]
+    Iterations(u32),
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -95,6 +107,16 @@ pub fn set_user(path: &Path, user: &str, secret: Secret<'_>, roles: Option<&[Str
         Secret::Generate => {
             let generated = generate_secret()?;
             (Some(SaltedSha256::create(generated.as_bytes())?), Some(generated))
+        }
+        Secret::Scram(_, _, b"") => return Err(PasswdError::EmptyPassword),
+        Secret::Scram(_, iterations, _) if !(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&iterations) => {
+            return Err(PasswdError::Iterations(iterations));
+        }
+        Secret::Scram(_, _, password) if !is_portable(password) => return Err(PasswdError::PasswordForScram),
+        Secret::Scram(mechanism, iterations, password) => (Some(ScramVerifier::create(mechanism, iterations, password)?), None),
+        Secret::GenerateScram(mechanism) => {
+            let generated = generate_secret()?;
+            (Some(ScramVerifier::create(mechanism, ITERATIONS_MIN, generated.as_bytes())?), Some(generated))
         }
         Secret::CertificateOnly => (Some("!".to_owned()), None),
         Secret::Keep => (None, None),

@@ -1,6 +1,6 @@
 //! User name and password, held against the users file.
 //!
-//! Promise: while the file holds an Argon2 hash, every refusal that depends on the file costs a computation of one, so that the time
+//! Promise: while the file holds a slow hash (Argon2, or a verifier of SCRAM), every refusal that depends on the file costs a computation of one, so that the time
 //! taken does not tell which users exist.
 
 use std::sync::Arc;
@@ -27,9 +27,9 @@ pub(super) fn examine(snapshot: &Snapshot, verifier: &Verifier, attempt: &Attemp
     Some(match user.and_then(|user| Some((user, user.credential.as_ref()?))) {
         Some((user, credential)) => match &credential.secret {
             Secret::Sha256(own) if own.is_hash_of(password) => accept(user),
-            Secret::Argon2id(_) if credential.remembers(verifier.key(), password) => accept(user),
-            Secret::Argon2id(_) => Verdict::Hash(Job::verify(credential.clone())),
             Secret::Sha256(_) => refuse_slowly(snapshot),
+            Secret::Argon2id(_) | Secret::Scram(_) if credential.remembers(verifier.key(), password) => accept(user),
+            Secret::Argon2id(_) | Secret::Scram(_) => Verdict::Hash(Job::verify(credential.clone())),
         },
         None => refuse_slowly(snapshot),
     })
@@ -39,7 +39,7 @@ fn accept(user: &Arc<User>) -> Verdict {
     Verdict::Accept(Origin::User { user: user.clone(), method: AuthenticationMethod::Password })
 }
 
-/// As slowly as a user with an Argon2 hash and a wrong password is refused, if there is one.
+/// As slowly as a user with a slow hash and a wrong password is refused, if there is one.
 fn refuse_slowly(snapshot: &Snapshot) -> Verdict {
     match snapshot.dummy() {
         Some(dummy) => Verdict::Hash(dummy),

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::credential::{Credential, Secret, SecretError};
-use super::{Job, credential::Cost};
+use super::Job;
+use super::credential::{Credential, SCRAM, SecretError, Work};
+use super::scram::{ITERATIONS_DEFAULT, Mechanism, SALT_LEN, ScramVerifier};
 use crate::authorization::{RoleSet, Roles, check_role_name};
 
 /// Roles of one user. Each is a list of rules that a principal may have to ask; 32 of them are more than a person can keep apart.
@@ -60,10 +61,14 @@ impl<'a> Line<'a> {
         if text.trim().is_empty() || text.starts_with('#') {
             return Ok(None);
         }
-        let mut fields = text.trim_end().split(':');
-        let (Some(name), Some(secret), Some(roles)) = (fields.next(), fields.next(), fields.next()) else {
-            return Err(UserError::Fields(text.split(':').count()));
-        };
+        let short = || UserError::Fields(text.split(':').count());
+        let (name, rest) = text.trim_end().split_once(':').ok_or_else(short)?;
+        // A verifier of SCRAM has two colons of its own: it stands here as other programs write it.
+        let colons = if rest.starts_with(SCRAM) { 2 } else { 0 };
+        let (end, _) = rest.match_indices(':').nth(colons).ok_or_else(short)?;
+        let (secret, rest) = (&rest[..end], &rest[end + 1..]);
+        let mut fields = rest.split(':');
+        let roles = fields.next().unwrap_or_default();
         let name = decode_name(name)?;
         let credential = Credential::parse(secret)?;
         let roles = parse_roles(roles)?;
@@ -158,12 +163,29 @@ pub(crate) struct User {
     pub(crate) enabled: bool,
 }
 
+impl User {
+    /// The verifier of this mechanism, if there is one.
+    pub(crate) fn scram(&self, mechanism: Mechanism) -> Option<&ScramVerifier> {
+        self.credential.as_ref()?.scram(mechanism)
+    }
+}
+
 /// The users of one file.
 #[derive(Debug, Default)]
 pub(crate) struct UsersFile {
     users: HashMap<Box<str>, Arc<User>>,
     /// What a refusal has to cost: the most expensive hash of the file.
     pub(crate) dummy: Option<Arc<Job>>,
+    /// How verifiers of SCRAM look from outside, each look once, so that a user who is not there can look like one who is.
+    scram_looks: Vec<ScramLook>,
+}
+
+/// What a Server tells of a verifier before anything is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ScramLook {
+    pub(crate) mechanism: Mechanism,
+    pub(crate) iterations: u32,
+    pub(crate) salt_len: usize,
 }
 
 impl UsersFile {
@@ -171,7 +193,8 @@ impl UsersFile {
     pub(crate) fn build(content: &[u8], roles: &mut Roles, before: Option<&Self>) -> Result<Self, (usize, UserError)> {
         let mut users: HashMap<Box<str>, Arc<User>> = HashMap::new();
         let mut lines: HashMap<Box<str>, usize> = HashMap::new();
-        let mut dearest: Option<Cost> = None;
+        let mut dearest: Option<Work> = None;
+        let mut scram_looks = Vec::new();
         for (line, text) in content.split(|byte| *byte == b'\n').enumerate().map(|(index, text)| (index + 1, text)) {
             let text = std::str::from_utf8(text).map_err(|_| (line, UserError::Utf8))?;
             let Some(read) = Line::parse(text).map_err(|problem| (line, problem))? else { continue };
@@ -181,10 +204,15 @@ impl UsersFile {
             }
             let set = roles.set(read.roles.iter().copied());
             let set = set.map_err(|role| (line, UserError::UnknownRole { user: name.to_string(), role }))?;
-            if let Some(Secret::Argon2id(hash)) = read.credential.as_ref().map(|credential| &credential.secret)
-                && dearest.is_none_or(|dearest| dearest.work() < hash.cost.work())
+            if let Some(work) = read.credential.as_ref().and_then(Credential::work)
+                && dearest.is_none_or(|dearest| dearest.weight() < work.weight())
             {
-                dearest = Some(hash.cost);
+                dearest = Some(work);
+            }
+            if let Some(look) = read.credential.as_ref().and_then(Credential::scram_look)
+                && let Err(at) = scram_looks.binary_search(&look)
+            {
+                scram_looks.insert(at, look);
             }
             let known = before.and_then(|before| before.users.get(&name)?.credential.clone());
             let credential = match (read.credential, known) {
@@ -193,7 +221,14 @@ impl UsersFile {
             };
             users.insert(name.clone(), Arc::new(User { name, credential, roles: set, enabled: read.enabled }));
         }
-        Ok(Self { users, dummy: dearest.map(|cost| Arc::new(Job::Waste(cost))) })
+        Ok(Self { users, dummy: dearest.map(|work| Arc::new(Job::Waste(work))), scram_looks })
+    }
+
+    /// How a user who is not there looks to SCRAM: like one of those who are, and always like the same.
+    pub(crate) fn invented_look(&self, mechanism: Mechanism, choice: u64) -> ScramLook {
+        let looks: Vec<&ScramLook> = self.scram_looks.iter().filter(|look| look.mechanism == mechanism).collect();
+        let at = usize::try_from(choice % (looks.len() as u64).max(1)).unwrap_or(0);
+        looks.get(at).map_or(ScramLook { mechanism, iterations: ITERATIONS_DEFAULT, salt_len: SALT_LEN }, |look| **look)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<User>> {
@@ -252,6 +287,24 @@ mod tests {
         assert_eq!(build(&many).unwrap_err(), (1, UserError::TooManyRoles(33)));
         let binary = UsersFile::build(b"# \n\xff", &mut Roles::read(&BTreeMap::new(), 1).unwrap(), None);
         assert_eq!(binary.unwrap_err(), (2, UserError::Utf8));
+    }
+
+    #[test]
+    fn a_verifier_of_scram_stands_with_its_colons() {
+        let scram = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=\
+                     :wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+        let text = Line::format("ann", scram, &["local".to_owned()], false);
+        let line = Line::parse(&text).unwrap().unwrap();
+        assert_eq!((line.name.as_str(), line.secret, &line.roles[..], line.enabled), ("ann", scram, &["local"][..], false));
+        assert!(build(&format!("ann:{scram}:")).unwrap().dummy.is_some());
+        for (content, problem) in [
+            (format!("ann:{scram}"), UserError::Fields(4)),
+            ("ann:SCRAM-SHA-256$4096:x:local".to_owned(), UserError::Fields(4)),
+            (format!("ann:{}:local", scram.replace("256", "1")), UserError::Secret(SecretError::Algorithm("SCRAM-SHA-1".into()))),
+            (format!("ann:{}:local", scram.replace("4096", "1")), UserError::Secret(SecretError::Iterations("1".into()))),
+        ] {
+            assert_eq!(build(&content).unwrap_err(), (1, problem), "{content}");
+        }
     }
 
     #[test]

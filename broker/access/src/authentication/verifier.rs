@@ -11,7 +11,7 @@ use bucketmq_packet::ReasonCode;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::credential::{Cost, Credential, MemoryKey};
+use super::credential::{Credential, MemoryKey, Work};
 use super::password::wrong;
 use super::{AuthenticationMethod, Refusal};
 
@@ -26,7 +26,7 @@ pub(crate) enum Job {
     /// Is this the password?
     Verify(Arc<Credential>),
     /// It is not, but that must take as long.
-    Waste(Cost),
+    Waste(Work),
 }
 
 impl Job {
@@ -73,8 +73,8 @@ impl Verifier {
             match &*job {
                 // The same Client may have waited twice.
                 Job::Verify(credential) => credential.remembers(&key, &password) || credential.verify(&key, &password),
-                Job::Waste(cost) => {
-                    cost.waste(&password);
+                Job::Waste(work) => {
+                    work.waste(&password);
                     false
                 }
             }
@@ -122,7 +122,6 @@ fn failed() -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::credential::Secret;
     use super::*;
 
     const HASH: &str = "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
@@ -137,8 +136,7 @@ mod tests {
         assert_eq!(verifier.run(job(), b"password").await, Ok(()));
         assert_eq!(verifier.run(job(), b"wrong").await, Err(wrong()));
         let Job::Verify(credential) = &*job() else { unreachable!() };
-        let Secret::Argon2id(hash) = &credential.secret else { unreachable!() };
-        assert_eq!(verifier.run(Arc::new(Job::Waste(hash.cost)), b"password").await, Err(wrong()));
+        assert_eq!(verifier.run(Arc::new(Job::Waste(credential.work().unwrap())), b"password").await, Err(wrong()));
     }
 
     #[tokio::test]

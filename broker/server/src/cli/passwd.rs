@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bucketmq_access::authentication::passwd::{Changed, Secret, delete_user, set_enabled, set_user};
+use bucketmq_access::authentication::{ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, Mechanism};
 use clap::{ArgGroup, Args};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -18,6 +19,8 @@ Examples:
   printf '%s' \"$SECRET\" | bucketmq passwd users device-7 --roles sensor
   bucketmq passwd users device-8 --roles sensor --generate
       prints a new random secret, once; cheap to check, so best for fleets
+  bucketmq passwd users eve --roles operator --scram
+      for Clients that log in by SCRAM-SHA-256; the password itself serves, too
   bucketmq passwd users gateway.example.org --roles sensor --certificate-only
   bucketmq passwd users ann --keep --roles operator,sensor
   bucketmq passwd users ann --delete
@@ -44,6 +47,22 @@ pub struct PasswdArgs {
     /// Makes a random secret of 192 bits and prints it.
     #[arg(long)]
     generate: bool,
+    /// Keeps the password, or the random secret, so that the user may prove it by SCRAM without sending it: SCRAM-SHA-256, or =SCRAM-SHA-512.
+    #[arg(
+        long,
+        value_name = "METHOD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = Mechanism::Sha256.name(),
+        value_parser = mechanism,
+        conflicts_with_all = ["certificate_only", "keep", "no_roles"]
+    )]
+    scram: Option<Mechanism>,
+    /// Hashes that a Client of SCRAM computes each time it logs in, and who has stolen this file for each guess. A random secret needs no more than
+    /// the fewest.
+    #[arg(long, value_name = "COUNT", requires = "scram", conflicts_with = "generate", default_value_t = ITERATIONS_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(i64::from(ITERATIONS_MIN)..=i64::from(ITERATIONS_MAX)))]
+    iterations: u32,
     /// Takes no password of this user, only a certificate of this name.
     #[arg(long)]
     certificate_only: bool,
@@ -95,14 +114,14 @@ impl PasswdArgs {
         let roles: Option<Vec<String>> = self.roles.as_ref().map(|roles| roles.iter().filter(|role| !role.is_empty()).cloned().collect());
         let password;
         let secret = if self.generate {
-            Secret::Generate
+            self.scram.map_or(Secret::Generate, Secret::GenerateScram)
         } else if self.certificate_only {
             Secret::CertificateOnly
         } else if self.keep {
             Secret::Keep
         } else {
             password = ask(user)?;
-            Secret::Password(&password)
+            self.scram.map_or(Secret::Password(&password), |mechanism| Secret::Scram(mechanism, self.iterations, &password))
         };
         let Changed { created, generated, roles } = set_user(file, user, secret, roles.as_deref()).map_err(|error| error.to_string())?;
         Ok(Done { action: if created { "created" } else { "changed" }, roles: Some(roles), secret: generated })
@@ -131,6 +150,14 @@ impl PasswdArgs {
         }
         secret.map_or(ExitCode::SUCCESS, |secret| super::print(&format!("{secret}\n")))
     }
+}
+
+/// The method of this name, of which clap takes the text.
+pub(super) fn mechanism(name: &str) -> Result<Mechanism, String> {
+    Mechanism::from_name(&name.to_ascii_uppercase()).ok_or_else(|| {
+        let known = Mechanism::ALL.map(Mechanism::name);
+        format!("expected {}", known.join(" or "))
+    })
 }
 
 /// Twice without echo on a terminal, else the first line of stdin.
@@ -225,6 +252,30 @@ mod tests {
         assert_eq!(done.secret.unwrap().len(), 32);
         change(&folder, &["gateway", "--certificate-only"], "").unwrap();
         assert!(content(&folder).contains("\ngateway:!:"));
+    }
+
+    #[test]
+    fn a_user_of_scram_has_a_verifier() {
+        let folder = tempfile::tempdir().unwrap();
+        change(&folder, &["ann", "--scram", "--roles", "a", "--iterations", "5000"], "secret\n").unwrap();
+        change(&folder, &["bob", "--scram=scram-sha-512", "--roles", "a", "--iterations", "4096"], "secret\n").unwrap();
+        assert_eq!(change(&folder, &["device", "--scram", "--generate"], "").unwrap().secret.unwrap().len(), 32);
+        let content = content(&folder);
+        assert!(content.starts_with("ann:SCRAM-SHA-256$5000:") && content.contains("\nbob:SCRAM-SHA-512$4096:"), "{content}");
+        assert!(content.contains("\ndevice:SCRAM-SHA-256$4096:"), "{content}");
+        for rest in [
+            &["a", "--scram=SCRAM-SHA-1"][..],
+            &["a", "--scram", "--iterations", "4095"],
+            &["a", "--scram", "--iterations", "1000001"],
+            &["a", "--iterations", "5000"],
+            &["a", "--scram", "--generate", "--iterations", "5000"],
+            &["a", "--scram", "--certificate-only"],
+            &["a", "--scram", "--delete"],
+            &["a", "--scram", "--keep", "--roles", "x"],
+        ] {
+            assert_eq!(args(&folder, rest).unwrap_err().exit_code(), 2, "{rest:?}");
+        }
+        assert!(change(&folder, &["a", "--scram"], "\u{7}").unwrap_err().contains("RFC 4013"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod left_over_closing;
 mod limits;
 mod overflow;
 mod proxy_protocol;
+mod scram;
 mod slow_reader;
 mod tls;
 mod tls_reload;

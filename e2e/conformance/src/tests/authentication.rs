@@ -1,4 +1,4 @@
-//! Who may connect, publish and subscribe; enhanced authentication where no method is offered.
+//! Who may connect, publish and subscribe; AUTH where no method is agreed.
 
 use bucketmq_packet::PacketType;
 use bucketmq_packet::property::Property;

@@ -30,6 +30,7 @@ mod authentication;
 mod connack;
 mod connect;
 mod disconnect;
+mod enhanced;
 mod expiry;
 mod flow;
 mod format;
@@ -93,6 +94,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         connack::TESTS,
         takeover::TESTS,
         authentication::TESTS,
+        enhanced::TESTS,
         publish::TESTS,
         properties::TESTS,
         qos_in::TESTS,

@@ -144,3 +144,31 @@ fn changes_at_once_happen_one_after_the_other() {
     });
     assert_eq!(list_users(&users.path).unwrap().len(), 40);
 }
+
+#[test]
+fn a_password_for_scram_is_kept_as_a_verifier() {
+    let users = fixture("# ours\nbob:!:b\n");
+    set_user(&users.path, "ann", Secret::Scram(Mechanism::Sha256, 5000, "p\u{e4}ss".as_bytes()), Some(&["a".into()])).unwrap();
+    assert!(secret_of(&users, "ann").starts_with("SCRAM-SHA-256$5000:"));
+    assert!(verifies(&secret_of(&users, "ann"), "pa\u{308}ss".as_bytes()), "however it is composed");
+    let generated = set_user(&users.path, "device", Secret::GenerateScram(Mechanism::Sha512), None).unwrap().generated.unwrap();
+    assert!(secret_of(&users, "device").starts_with("SCRAM-SHA-512$4096:"));
+    assert!(verifies(&secret_of(&users, "device"), generated.as_bytes()));
+    // The line is one of the file like any other.
+    let secret = secret_of(&users, "ann");
+    set_user(&users.path, "ann", Secret::Keep, Some(&["c".into()])).unwrap();
+    set_enabled(&users.path, "ann", false).unwrap();
+    assert!(content(&users).starts_with(&format!("# ours\nbob:!:b\nann:{secret}:c:enabled=false\ndevice:SCRAM-SHA-512$")));
+}
+
+#[test]
+fn a_password_that_scram_cannot_take_is_refused() {
+    let users = fixture("");
+    let set = |iterations, password: &[u8]| set_user(&users.path, "a", Secret::Scram(Mechanism::Sha256, iterations, password), None);
+    assert!(matches!(set(4096, b""), Err(PasswdError::EmptyPassword)));
+    assert!(matches!(set(4096, b"\x07"), Err(PasswdError::PasswordForScram)));
+    assert!(matches!(set(4096, b"\xFF"), Err(PasswdError::PasswordForScram)));
+    assert!(matches!(set(4095, b"secret"), Err(PasswdError::Iterations(4095))));
+    assert!(matches!(set(1_000_001, b"secret"), Err(PasswdError::Iterations(_))));
+    assert!(!users.path.exists());
+}

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
+use bucketmq_access::authentication::ScramClient;
 use bucketmq_packet::{
-    Connect, Disconnect, Packet, PacketType, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Violation, Will, decode,
+    Auth, Connect, Disconnect, Packet, PacketType, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Violation, Will, decode,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -59,13 +60,19 @@ impl Connection {
         let connect_given = settings.properties.of(Target::Connect);
         let mut properties = connect_given.connect();
         properties.session_expiry_interval = settings.session_expiry_interval;
+        let (scram, client_first) = begin(settings)?.unzip();
+        if let Some(scram) = &scram {
+            properties.authentication_method = Some(scram.mechanism().name());
+            properties.authentication_data = client_first.as_deref();
+        }
         let connect = Connect {
             version: settings.version,
             clean_start: settings.clean_start,
             keep_alive: settings.keep_alive,
             client_id: &settings.client_id,
-            username: settings.username.as_deref(),
-            password: settings.password.as_deref().map(str::as_bytes),
+            // Where the password is proven, neither it nor the name has to be sent as well.
+            username: settings.username.as_deref().filter(|_| scram.is_none()),
+            password: settings.password.as_deref().map(str::as_bytes).filter(|_| scram.is_none()),
             will: settings.will.as_ref().map(|will| Will {
                 topic: &will.topic,
                 payload: will.payload.as_bytes(),
@@ -99,18 +106,32 @@ impl Connection {
         connection.queue(&Packet::Connect(connect));
         connection.flush().await?;
         let timed_out = |_| ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no CONNACK"));
-        timeout(CONNACK_TIMEOUT, connection.connack(settings.keep_alive)).await.map_err(timed_out)??;
+        timeout(CONNACK_TIMEOUT, connection.connack(settings.keep_alive, scram)).await.map_err(timed_out)??;
         Ok(connection)
     }
 
-    async fn connack(&mut self, keep_alive: u16) -> Result<(), ClientError> {
+    async fn connack(&mut self, keep_alive: u16, mut scram: Option<ScramClient>) -> Result<(), ClientError> {
         loop {
             let unread = &self.input[self.used..];
             if let Some((packet, length)) =
                 decode(unread, self.version, Sender::Server, self.max_packet_size).map_err(ClientError::Protocol)?
             {
-                let Packet::ConnAck(connack) = packet else {
-                    return Err(unexpected(packet.packet_type(), "something else than CONNACK came first"));
+                let connack = match (packet, &mut scram) {
+                    (Packet::ConnAck(connack), _) => connack,
+                    (Packet::Auth(auth), Some(scram)) if auth.reason_code == ReasonCode::ContinueAuthentication => {
+                        let proof = prove(scram, &auth)?;
+                        self.used += length;
+                        let auth = Auth {
+                            reason_code: ReasonCode::ContinueAuthentication,
+                            authentication_method: Some(scram.mechanism().name()),
+                            authentication_data: Some(&proof),
+                            ..Auth::default()
+                        };
+                        self.queue(&Packet::Auth(auth));
+                        self.flush().await?;
+                        continue;
+                    }
+                    (packet, _) => return Err(unexpected(packet.packet_type(), "something else than CONNACK came first")),
                 };
                 if self.debug {
                     let session = if connack.session_present { ", session present" } else { "" };
@@ -120,6 +141,10 @@ impl Connection {
                 if connack.reason_code.is_error() {
                     let reason_string = properties.reason_string.map(str::to_owned);
                     return Err(ClientError::Refused { version: self.version, reason_code: connack.reason_code, reason_string });
+                }
+                if let Some(scram) = &scram {
+                    // Who cannot sign does not know the user, and is not the Server we meant.
+                    scram.check(properties.authentication_data.unwrap_or_default()).map_err(failed)?;
                 }
                 self.granted = Granted {
                     session_present: connack.session_present,
@@ -240,6 +265,25 @@ impl Connection {
     }
 }
 
+/// The Client's side of an exchange, if one was asked for, and its first message.
+fn begin(settings: &Settings) -> Result<Option<(ScramClient, Vec<u8>)>, ClientError> {
+    let (Some(mechanism), Some(username), Some(password)) = (settings.auth_method, &settings.username, &settings.password) else {
+        return Ok(None);
+    };
+    ScramClient::start(mechanism, username, password.as_bytes()).map(Some).map_err(failed)
+}
+
+fn prove(scram: &mut ScramClient, auth: &Auth<'_>) -> Result<Vec<u8>, ClientError> {
+    if auth.authentication_method != Some(scram.mechanism().name()) {
+        return Err(unexpected(PacketType::Auth, "another Authentication Method than in CONNECT"));
+    }
+    scram.prove(auth.authentication_data.unwrap_or_default()).map_err(failed)
+}
+
+fn failed(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Authentication(error.to_string())
+}
+
 fn closed() -> ClientError {
     ClientError::Lost(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the server"))
 }
@@ -270,6 +314,7 @@ fn described(packet: &Packet<'_>) -> String {
         Packet::SubAck(ack) => format!("{name} (m{}, {})", ack.packet_id.get(), codes(&ack.reason_codes)),
         Packet::UnsubAck(ack) => format!("{name} (m{}, {})", ack.packet_id.get(), codes(&ack.reason_codes)),
         Packet::Disconnect(disconnect) => format!("{name} ({})", disconnect.reason_code),
+        Packet::Auth(auth) => format!("{name} ({})", auth.reason_code),
         _ => name.to_owned(),
     }
 }

@@ -41,6 +41,9 @@ pub enum ClientError {
     /// The HTTP request that should have become a WebSocket.
     #[error("WebSocket: {0}")]
     WebSocket(String),
+    /// An exchange of `--auth-method` went wrong on our side, or the Server did not show that it knows the user.
+    #[error("authentication: {0}")]
+    Authentication(String),
     /// CONNACK with a failure.
     #[error("connection refused: {reason_code}{}", detail(.reason_string))]
     Refused {
@@ -102,6 +105,7 @@ impl ClientError {
             Self::Tls(_) => 8,
             Self::Connect { .. } | Self::Io(_) | Self::File { .. } => 14,
             Self::Lookup { .. } => 15,
+            Self::Authentication(_) => 11,
             Self::WebSocket(_) => 13,
             Self::TimedOut => 27,
             // 128 and the number of SIGINT, as shells have it.

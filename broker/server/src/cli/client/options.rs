@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use bucketmq_access::authentication::Mechanism;
 use bucketmq_packet::{ProtocolVersion, QoS};
 
 use super::error::ClientError;
@@ -59,6 +60,9 @@ pub struct ConnectionOptions {
     /// Password. Others on this machine see it in the list of processes: the environment variable BUCKETMQ_PASSWORD keeps it to yourself
     #[arg(short = 'P', long, value_name = "PASSWORD")]
     pw: Option<String>,
+    /// Prove the password by this method without sending it, MQTT 5 only: SCRAM-SHA-256 or SCRAM-SHA-512
+    #[arg(long, value_name = "METHOD", value_parser = super::super::passwd::mechanism)]
+    auth_method: Option<Mechanism>,
 
     #[command(flatten)]
     will: WillOptions,
@@ -129,6 +133,8 @@ pub struct Settings {
     pub username: Option<String>,
     /// Password.
     pub password: Option<String>,
+    /// To prove the password by, instead of sending it; then there are a user name and a password.
+    pub auth_method: Option<Mechanism>,
     /// The Will.
     pub will: Option<WillSettings>,
     /// All of `-D`.
@@ -190,6 +196,19 @@ impl ConnectionOptions {
         if password.is_some() && username.is_none() && !is_v5 {
             return Err(ClientError::Usage("before MQTT 5 a password needs a user name: give one by -u".to_owned()));
         }
+        if self.auth_method.is_some() {
+            if !is_v5 {
+                return Err(ClientError::Usage("--auth-method is for MQTT 5 only: leave out -V".to_owned()));
+            }
+            if username.is_none() || password.is_none() {
+                return Err(ClientError::Usage("--auth-method needs a user name and a password: give them by -u and -P".to_owned()));
+            }
+            let given = self.properties.of(Target::Connect);
+            let given = given.connect();
+            if given.authentication_method.is_some() || given.authentication_data.is_some() {
+                return Err(ClientError::Usage("--auth-method sets what -D CONNECT would set: leave that out".to_owned()));
+            }
+        }
         Ok(Settings {
             place: self.unix.clone().map_or(Place::Tcp(host, port), Place::Unix),
             bind: self.bind,
@@ -202,6 +221,7 @@ impl ConnectionOptions {
             session_expiry_interval,
             username,
             password,
+            auth_method: self.auth_method,
             will: self.will.settle(&self.properties)?,
             properties: self.properties.clone(),
             topic: url.and_then(|url| url.topic.clone()),
@@ -318,6 +338,21 @@ mod tests {
         assert!(settle("-V 31 -P secret").expect_err("password alone").contains("-u"));
         let id = settle("-V 31").expect("right").client_id;
         assert!((1..=23).contains(&id.len()), "{id}");
+    }
+
+    #[test]
+    fn a_password_is_proven_where_there_is_one() {
+        let settings = settle("-u me -P secret --auth-method scram-sha-512").expect("right");
+        assert_eq!(settings.auth_method, Some(Mechanism::Sha512));
+        for (line, told) in [
+            ("--auth-method SCRAM-SHA-256 -u me", "-P"),
+            ("--auth-method SCRAM-SHA-256 -P secret", "-u"),
+            ("--auth-method SCRAM-SHA-256 -u me -P secret -V 311", "-V"),
+            ("--auth-method SCRAM-SHA-256 -u me -P secret -D CONNECT authentication-method x", "-D"),
+            ("--auth-method PLAIN -u me -P secret", "SCRAM-SHA-512"),
+        ] {
+            assert!(settle(line).expect_err(line).contains(told), "{line}");
+        }
     }
 
     #[test]
