@@ -314,20 +314,8 @@ fn open_session(
         })
     });
     let (keep_alive, told_keep_alive) = keep_alive(connect, &limits);
-    let take =
-        Take { broker, client_id, clean_start: connect.clean_start, expiry, parameters, will, keep_alive, owner: principal.username() };
-    let Some((client, epoch, session_present)) = take.open() else {
-        return Err(Refused {
-            version: Some(version),
-            reason_code: ReasonCode::NotAuthorized,
-            clause: "MQTT-3.1.4-2",
-            detail: "the Session belongs to somebody else",
-        });
-    };
-    broker.metrics.connections_opened.add(1);
     let qos_max = max_qos(&limits, listener);
     let max_packet_size = u32::try_from(limits.max_packet_size.as_u64()).unwrap_or(u32::MAX);
-    let mut connack = Vec::with_capacity(64);
     let properties = ConnAckProperties {
         // [MQTT-3.2.2-21] Told when it is not what the Client asked for.
         session_expiry_interval: (expiry != asked).then_some(expiry),
@@ -347,7 +335,27 @@ fn open_session(
         authentication_data: proof.map(|proof| proof.data.as_slice()),
         ..ConnAckProperties::default()
     };
-    ConnAck { session_present, reason_code: ReasonCode::Success, properties }.encode(version, &mut connack);
+    let connack = |session_present| {
+        let mut bytes = Vec::with_capacity(64);
+        ConnAck { session_present, reason_code: ReasonCode::Success, properties: properties.clone() }.encode(version, &mut bytes);
+        bytes
+    };
+    if connack(false).len() > parameters.maximum_packet_size as usize {
+        // [MQTT-3.1.2-24] What it says cannot be left out, and a Client that takes less than this could not be told anything.
+        return Err(Refused { version: Some(version), reason_code: ReasonCode::PacketTooLarge, clause: "MQTT-3.1.2-24", detail: "" });
+    }
+    let take =
+        Take { broker, client_id, clean_start: connect.clean_start, expiry, parameters, will, keep_alive, owner: principal.username() };
+    let Some((client, epoch, session_present)) = take.open() else {
+        return Err(Refused {
+            version: Some(version),
+            reason_code: ReasonCode::NotAuthorized,
+            clause: "MQTT-3.1.4-2",
+            detail: "the Session belongs to somebody else",
+        });
+    };
+    broker.metrics.connections_opened.add(1);
+    let connack = connack(session_present);
     broker.metrics.sent(PacketType::ConnAck, 1);
     let rates = Rates::new(u64::from(limits.messages_rate), limits.bytes_rate.as_u64());
     let terms = Terms {

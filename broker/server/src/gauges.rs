@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use bucketmq_listener::Listeners;
+use bucketmq_listener::{Listeners, Refusal};
 
 use crate::broker::Broker;
 use crate::memory;
@@ -40,6 +40,9 @@ pub fn read(broker: &Broker, listeners: &Listeners) -> Gauges {
         let handle = &bound.handle;
         gauges.connections.push((handle.name().to_owned(), handle.protocol().label().to_owned(), handle.connections() as i64));
         gauges.tls_handshakes.push((handle.name().to_owned(), handle.counters.tls_handshakes()));
+        for reason in Refusal::ALL {
+            gauges.refused.push((handle.name().to_owned(), reason.label(), handle.counters.refused(reason)));
+        }
     }
     for certificate in listeners.certificates() {
         gauges.certificate_expiry.push((certificate.listener, certificate.subject, certificate.not_after));

@@ -67,9 +67,11 @@ pub enum Dropped {
     Memory,
     /// QoS 0 for a Client that is away.
     NotConnected,
+    /// The topic has more levels than the broker takes.
+    TopicLevels,
 }
 
-const DROPPED: [(&str, Dropped); 9] = [
+const DROPPED: [(&str, Dropped); 10] = [
     ("no_subscribers", Dropped::NoSubscribers),
     ("queue_full", Dropped::QueueFull),
     ("output_full", Dropped::OutputFull),
@@ -79,6 +81,7 @@ const DROPPED: [(&str, Dropped); 9] = [
     ("retained_full", Dropped::RetainedFull),
     ("memory", Dropped::Memory),
     ("not_connected", Dropped::NotConnected),
+    ("topic_levels", Dropped::TopicLevels),
 ];
 
 const PACKET_TYPES: [(&str, PacketType); 15] = [
@@ -110,7 +113,7 @@ pub struct Metrics {
     pub bytes_sent: Spread,
     messages_received: [Spread; 3],
     messages_delivered: [Spread; 3],
-    dropped: [Spread; 9],
+    dropped: [Spread; 10],
     /// Network Connections that reached CONNACK 0x00.
     pub connections_opened: Spread,
     closed: [Spread; 6],
@@ -243,6 +246,8 @@ pub struct Gauges {
     pub inflight_messages: i64,
     /// TLS handshakes completed per listener name.
     pub tls_handshakes: Vec<(String, u64)>,
+    /// Connections closed before CONNECT was looked at, per listener name and reason.
+    pub refused: Vec<(String, &'static str, u64)>,
     /// Listener, subject and end of validity (seconds since 1970) of each certificate in force.
     pub certificate_expiry: Vec<(String, String, i64)>,
     /// Resident memory.

@@ -275,12 +275,16 @@ impl Connection {
                 reason_code = ReasonCode::NoMatchingSubscribers;
             }
         } else {
-            broker.metrics.dropped(Dropped::NotAuthorized, scratch.items.len() as u64);
+            let count = scratch.items.len() as u64;
             reason_code = match cache.verdict {
                 // A valid Topic Name that this Server does not take (5.0 3.4.2.1).
-                Verdict::TooDeep => ReasonCode::TopicNameInvalid,
+                Verdict::TooDeep => {
+                    broker.metrics.dropped(Dropped::TopicLevels, count);
+                    ReasonCode::TopicNameInvalid
+                }
                 Verdict::Allowed | Verdict::Denied => {
-                    broker.metrics.denied.add(scratch.items.len() as u64);
+                    broker.metrics.dropped(Dropped::NotAuthorized, count);
+                    broker.metrics.denied.add(count);
                     self.denied()?
                 }
             };

@@ -59,7 +59,8 @@ struct Server {
     loaded: Loaded,
     log: LogHandle,
     /// How the last reload of the configuration or the users went.
-    last_reload: Result<(), String>,
+    config_reload: Result<(), String>,
+    users_reload: Result<(), String>,
     /// TLS files could not be used at the last look.
     tls_failed: bool,
 }
@@ -100,7 +101,7 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     listeners.serve(move |accepted| connect::serve(serving.clone(), accepted));
     drop(starting);
     health.set_config_hash(loaded.hash());
-    let mut server = Server { broker, listeners, health, loaded, log, last_reload: Ok(()), tls_failed: false };
+    let mut server = Server { broker, listeners, health, loaded, log, config_reload: Ok(()), users_reload: Ok(()), tls_failed: false };
     server.report();
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
@@ -172,12 +173,17 @@ impl Server {
         if let Err(error) = &outcome {
             error!(error = %format!("{error:#}"), "reload failed, what was in force stays");
         }
-        self.reloaded(outcome.map_err(|error| format!("{error:#}")));
+        if outcome.is_ok() {
+            // The users were read with it.
+            self.users_reload = Ok(());
+        }
+        self.config_reload = outcome.map_err(|error| format!("{error:#}"));
+        self.reloaded();
     }
 
-    fn reloaded(&mut self, outcome: Result<(), String>) {
-        self.last_reload.clone_from(&outcome);
-        self.health.set_last_reload(outcome);
+    /// What failed stays told until that very thing is repaired.
+    fn reloaded(&self) {
+        self.health.set_last_reload(self.config_reload.clone().and_then(|()| self.users_reload.clone()));
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<()> {
@@ -216,7 +222,8 @@ impl Server {
             Ok(false) => {}
             Err(error) => error!(error = %error, "users not reloaded, those before stay"),
         }
-        self.reloaded(outcome.map(|_| ()).map_err(|error| error.to_string()));
+        self.users_reload = outcome.map(|_| ()).map_err(|error| error.to_string());
+        self.reloaded();
     }
 
     /// Tells `/readyz` what is in force.
@@ -235,7 +242,7 @@ impl Server {
                 self.health.set_last_reload(Err(format!("listener {}: {}", failure.listener, failure.error)));
             }
             // Repaired: from here on the rest counts again.
-            None if std::mem::take(&mut self.tls_failed) => self.health.set_last_reload(self.last_reload.clone()),
+            None if std::mem::take(&mut self.tls_failed) => self.reloaded(),
             None => {}
         }
     }

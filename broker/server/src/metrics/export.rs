@@ -138,6 +138,7 @@ pub struct GaugeSet {
     subscriptions: IntGaugeVec,
     certificates: IntGaugeVec,
     handshakes: IntCounterVec,
+    refused: IntCounterVec,
     plain: Vec<prometheus::IntGauge>,
 }
 
@@ -167,6 +168,9 @@ impl GaugeSet {
         let certificates = vec(expiry, "End of validity of the certificate in force, seconds since 1970.", &["listener", "subject"])?;
         let handshakes = counter("mqtt_tls_handshake_total", "TLS handshakes completed.", &["listener"]);
         registry.register(Box::new(handshakes.clone()))?;
+        let refused =
+            counter("mqtt_connections_refused_total", "Connections closed before CONNECT was looked at.", &["listener", "reason"]);
+        registry.register(Box::new(refused.clone()))?;
         let build = vec("mqtt_build_info", "1; the labels say what runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let mut plain = Vec::new();
@@ -175,7 +179,7 @@ impl GaugeSet {
             registry.register(Box::new(gauge.clone()))?;
             plain.push(gauge);
         }
-        Ok(Self { connections, sessions, subscriptions, certificates, handshakes, plain })
+        Ok(Self { connections, sessions, subscriptions, certificates, handshakes, refused, plain })
     }
 
     /// Sets all from `gauges`.
@@ -194,6 +198,10 @@ impl GaugeSet {
         }
         for (listener, count) in &gauges.tls_handshakes {
             let counter = self.handshakes.with_label_values(&[listener]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        for (listener, reason, count) in &gauges.refused {
+            let counter = self.refused.with_label_values(&[listener.as_str(), reason]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         let values = [

@@ -181,3 +181,19 @@ fn a_will_that_may_no_longer_be_published_stays_unsaid() {
     assert_eq!(cid.next(), Came::Publish("work/bob".to_owned(), b"gone".to_vec()));
     assert_eq!(broker.metric("mqtt_wills_published_total"), 1);
 }
+
+/// A users file that is read again says nothing about a configuration that was refused.
+#[test]
+fn a_refused_configuration_stays_told_until_it_is_repaired() {
+    let scene = Scene::new();
+    let broker = &scene.broker;
+    let ready = broker.reconfigure(|text| format!("{text}[limits]\nno_such_key = 1\n"));
+    assert!(ready.contains("no_such_key"), "{ready}");
+    let users = |ready: &str| ready.split("\"users_hash\":").nth(1).map(|rest| rest[..20].to_owned());
+    let before = users(&ready);
+    scene.change_user("cid", &|_| None);
+    let ready = until(|| Some(broker.get("/readyz")).filter(|ready| users(ready) != before));
+    assert!(ready.contains("no_such_key"), "{ready}");
+    let ready = broker.reconfigure(|text| text.replace("[limits]\nno_such_key = 1\n", ""));
+    assert!(ready.contains("\"ok\":true"), "{ready}");
+}

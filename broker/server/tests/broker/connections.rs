@@ -28,6 +28,7 @@ fn a_listener_takes_so_many_connections_and_others_take_theirs() {
     let second = Client::open(broker.endpoint("first"), "b", true, None).unwrap();
     let mut refused = tcp(broker.endpoint("first"));
     assert_eq!(until_closed(&mut refused), b"", "closed at once");
+    assert_eq!(broker.metric("mqtt_connections_refused_total{listener=\"first\",reason=\"listener_connections\"}"), 1);
     assert!(takes(&broker, "second"));
     drop(second);
     until(|| takes(&broker, "first").then_some(()));

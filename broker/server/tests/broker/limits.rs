@@ -31,6 +31,18 @@ fn a_packet_above_the_limit_is_answered_with_0x95_and_one_of_exactly_the_limit_i
     assert_eq!(refused, Some(Came::ConnAck(ReasonCode::PacketTooLarge, false)));
 }
 
+/// [MQTT-3.1.2-24] A CONNACK that cannot be shortened is not sent to a Client that does not take it, and no Session is opened for it.
+#[test]
+fn a_client_that_takes_no_connack_is_refused_without_a_session() {
+    let broker = with_limits("");
+    for (largest, accepted) in [(12, false), (200, true)] {
+        let properties = ConnectProperties { maximum_packet_size: Some(largest), ..ConnectProperties::default() };
+        let opened = Client::over(tcp(broker.address), &Connect { properties, ..connect("small", true, None) });
+        assert_eq!(opened.as_ref().err(), (!accepted).then_some(&Came::ConnAck(ReasonCode::PacketTooLarge, false)));
+        assert_eq!(broker.metric("mqtt_connections_opened_total"), u64::from(accepted));
+    }
+}
+
 #[test]
 fn a_message_too_large_for_one_subscriber_is_dropped_for_it_and_reaches_the_others() {
     let broker = with_limits("");
@@ -71,6 +83,7 @@ fn topics_have_so_many_levels_and_no_more() {
     // At QoS 0 nobody can be told; the connection stays.
     publisher.publish("a/b/c/d", b"", QoS::AtMostOnce);
     assert!(publisher.is_quiet());
+    assert_eq!((broker.dropped("topic_levels"), broker.dropped("not_authorized")), (2, 0));
     let will = Will {
         topic: "a/b/c/d",
         payload: b"",

@@ -44,6 +44,22 @@ fn clients_are_told_when_the_broker_stops_and_it_exits_with_0() {
 }
 
 #[test]
+fn how_long_messages_take_is_counted_by_qos_and_at_the_socket() {
+    let broker = Broker::start(OPEN);
+    let mut subscriber = broker.client("subscriber");
+    subscriber.subscribe("t", QoS::AtLeastOnce);
+    let mut publisher = broker.client("publisher");
+    publisher.publish("t", b"0", QoS::AtMostOnce);
+    publisher.publish_acknowledged("t", b"1");
+    subscriber.next();
+    subscriber.next();
+    until(|| (broker.metric("mqtt_publish_duration_seconds_count{qos=\"1\"}") == 1).then_some(()));
+    assert_eq!(broker.metric("mqtt_publish_duration_seconds_count{qos=\"0\"}"), 1);
+    assert_eq!(broker.metric("mqtt_publish_duration_seconds_bucket{qos=\"0\",le=\"10\"}"), 1, "it took less than ten seconds");
+    until(|| (1..=2).contains(&broker.metric("mqtt_delivery_duration_seconds_count")).then_some(()));
+}
+
+#[test]
 fn limits_change_while_clients_stay() {
     let broker = with_limits("max_subscriptions = 1");
     let mut client = broker.client("a");
