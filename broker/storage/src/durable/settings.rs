@@ -9,12 +9,14 @@ use crate::record::Kind;
 
 /// Bytes of a memtable before it is written to level 0: with 16 shards at most 32 MiB in all.
 const L0_SST_BYTES: usize = 2 * 1024 * 1024;
+/// Tables of level 0 before the shard takes no more: compaction looks every few seconds and has to have room until then, or closing waits for it.
+const L0_SSTS_MAX: usize = 64;
 /// Bytes a shard holds that are in the log only, or not even there, before it takes no more.
 const UNFLUSHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time until an idle shard that was fenced notices, and one request to the bucket.
 const MANIFEST_POLL: Duration = Duration::from_secs(5);
 /// Between two looks for something to compact.
-const COMPACTOR_POLL: Duration = Duration::from_secs(30);
+const COMPACTOR_POLL: Duration = Duration::from_secs(5);
 /// Log objects after which the memtable is written although it is small: bounds what the next opening has to replay.
 pub(crate) const LOG_OBJECTS_MAX: u32 = 128;
 /// A change nobody waits for is written after this.
@@ -28,6 +30,8 @@ pub(crate) fn settings() -> Settings {
         manifest_poll_interval: MANIFEST_POLL,
         l0_sst_size_bytes: L0_SST_BYTES,
         max_unflushed_bytes: UNFLUSHED_BYTES_MAX,
+        l0_max_ssts: L0_SSTS_MAX,
+        l0_max_ssts_per_key: L0_SSTS_MAX,
         l0_flush_parallelism: 1,
         compactor_options: Some(CompactorOptions {
             poll_interval: COMPACTOR_POLL,
