@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("e2e/conformance", &["broker/packet"]),
     ("e2e/load", &[]),
     ("e2e/clients", &[]),
+    ("e2e/servers", &[]),
     ("e2e/tidy", &[]),
 ];
 
@@ -72,7 +73,7 @@ fn ours(name: &str) -> Option<String> {
         "-e2e-clients" => Some("e2e/clients".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;
-            let parent = if ["conformance", "load", "tidy"].contains(&room) { "e2e" } else { "broker" };
+            let parent = if ["conformance", "load", "servers", "tidy"].contains(&room) { "e2e" } else { "broker" };
             Some(format!("{parent}/{room}"))
         }
     }
