@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("broker/access", &["broker/packet"]),
     ("broker/routing", &["broker/packet"]),
     ("broker/storage", &["broker/packet"]),
-    ("broker/bucket", &[]),
+    ("broker/bucket", &["e2e/servers"]),
     ("broker/admin", &["broker/packet"]),
     (
         "broker/server",
