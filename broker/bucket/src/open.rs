@@ -10,6 +10,8 @@ use object_store::prefix::PrefixStore;
 use crate::cloud;
 use crate::config::{BucketConfig, BucketUrl, ConfigError};
 use crate::local::{LocalError, LocalStore};
+use crate::measured::Measured;
+use crate::metrics::Requests;
 use crate::s3::S3Store;
 
 /// Why a bucket cannot be opened. Found without asking the bucket itself; [`crate::probe`] does that.
@@ -53,6 +55,7 @@ pub enum OpenError {
 pub struct Bucket {
     url: BucketUrl,
     store: Arc<dyn ObjectStore>,
+    requests: Arc<Requests>,
     pub(crate) s3: Option<S3Store>,
 }
 
@@ -76,9 +79,12 @@ impl Bucket {
             BucketUrl::File(root) => Arc::new(LocalStore::open(root)?),
             BucketUrl::Memory => Arc::new(InMemory::new()),
         };
+        let requests = Arc::new(Requests::default());
+        let whole = Measured::new(whole, Arc::clone(&requests), config.request_timeout);
         let prefix = config.url.prefix();
-        let store = if prefix.as_ref().is_empty() { whole } else { Arc::new(PrefixStore::new(whole, prefix)) };
-        Ok(Bucket { url: config.url.clone(), store, s3 })
+        let store: Arc<dyn ObjectStore> =
+            if prefix.as_ref().is_empty() { Arc::new(whole) } else { Arc::new(PrefixStore::new(whole, prefix)) };
+        Ok(Bucket { url: config.url.clone(), store, requests, s3 })
     }
 
     /// Where it is.
@@ -89,5 +95,10 @@ impl Bucket {
     /// The objects below the prefix, named without it.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
+    }
+
+    /// What was asked of it so far.
+    pub fn requests(&self) -> &Arc<Requests> {
+        &self.requests
     }
 }

@@ -103,6 +103,11 @@ impl BucketUrl {
         }
     }
 
+    /// Whether it is reached over a network.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self, BucketUrl::File(_) | BucketUrl::Memory)
+    }
+
     /// Whether what is written survives the process.
     pub fn is_durable(&self) -> bool {
         !matches!(self, BucketUrl::Memory)
