@@ -18,8 +18,8 @@ const RACES: usize = 3;
 const FOLDER: &str = "probe";
 /// What a probe that died left behind is removed after this long.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
-/// The user metadata that is written and read.
-const KEY: &str = "bucketmq-probe";
+/// The user metadata that is written and read. Letters only: Azure takes no dash.
+const KEY: &str = "bucketmqprobe";
 
 /// What a bucket must obey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,12 @@ async fn every_case_passes_on_a_directory() {
         let path = dir.path().join(number.to_string());
         async move { LocalStore::open(&path).unwrap() }
     };
-    let failed = cases::run(cases::all(), empty).await;
+    let failed = cases::run([cases::all(), cases::last_upload_wins()].concat(), empty).await;
     assert!(failed.is_empty(), "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_case_passes_in_memory() {
-    let failed = cases::run(cases::all(), |_| async { InMemory::new() }).await;
+    let failed = cases::run([cases::all(), cases::last_upload_wins()].concat(), |_| async { InMemory::new() }).await;
     assert!(failed.is_empty(), "{failed:?}");
 }

@@ -3,8 +3,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bucketmq_bucket::{BucketConfig, BucketUrl, S3Store};
+use bucketmq_bucket::{Bucket, BucketConfig, BucketUrl, S3Store};
 use bucketmq_servers::{Credentials, Kind, Options, Server};
+use futures_util::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 static SERVER: OnceLock<Server> = OnceLock::new();
 
@@ -41,4 +44,23 @@ pub fn config(kind: Kind) -> BucketConfig {
 pub async fn s3(config: &BucketConfig) -> S3Store {
     let BucketUrl::S3(url) = &config.url else { panic!("{} is not S3", config.url) };
     S3Store::connect(url, config).await.expect("a client")
+}
+
+/// What is written below one prefix is not seen below another.
+pub async fn two_prefixes_do_not_meet(config: BucketConfig) {
+    let mut stores = Vec::new();
+    for prefix in ["prod", "prod-2"] {
+        let (place, parameters) =
+            config.url.to_string().split_once('?').map(|(place, rest)| (place.to_owned(), rest.to_owned())).expect("?");
+        let url = format!("{place}/{prefix}?{parameters}").parse().expect("a bucket URL");
+        let bucket = Bucket::open(&BucketConfig { url, ..config.clone() }).await.expect("a bucket");
+        stores.push(bucket.store());
+    }
+    let location = Path::from("a/b");
+    stores[0].put(&location, "1".into()).await.expect("a put");
+    for (store, names) in stores.iter().zip([vec![location.clone()], vec![]]) {
+        let listed: Vec<Path> = store.list(None).map_ok(|meta| meta.location).try_collect().await.expect("a list");
+        assert_eq!(listed, names);
+        assert_eq!(store.get(&location).await.is_ok(), !names.is_empty());
+    }
 }
