@@ -117,7 +117,7 @@ impl LocalStore {
             return Err(LocalError::Times { path: root.to_owned() });
         }
         let store = LocalStore { files, own: Arc::new(own) };
-        let staged = stage::sweep(&store.own.staging).map_err(io_error(root))?;
+        let staged = stage::sweep(&store.own.staging, stage::ABANDONED_AFTER).map_err(io_error(root))?;
         let orphans = store.own.sidecars.sweep(&store.own.locks, |location| store.current(location)).map_err(io_error(root))?;
         if staged + orphans > 0 {
             tracing::info!(staged, orphans, "removed what unfinished writes left behind");

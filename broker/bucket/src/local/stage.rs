@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-/// A staged file that nobody has locked after this long belongs to a process that died. Between making and locking one lie microseconds.
-const ABANDONED_AFTER: Duration = Duration::from_secs(60);
+/// A staged file that nobody has locked, and nobody has touched for this long, belongs to a process that died. Between making and locking one lie
+/// microseconds, and a copy, which has no lock, takes milliseconds.
+pub(super) const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
 /// Gone when dropped, unless it was moved away. Its lock tells a sweep that somebody is still at it.
 #[derive(Debug)]
@@ -68,14 +69,15 @@ impl Drop for Staged {
     }
 }
 
-/// Removes what processes that died left behind. How many files.
-pub(super) fn sweep(folder: &Path) -> io::Result<usize> {
+/// Removes what processes that died left behind and nobody touched for `unused`. How many files.
+pub(super) fn sweep(folder: &Path, unused: Duration) -> io::Result<usize> {
     let mut removed = 0;
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let Ok(file) = File::open(&path) else { continue };
-        let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if age > ABANDONED_AFTER && file.try_lock().is_ok() && std::fs::remove_file(&path).is_ok() {
+        // The time of the last change of any kind, which a new name is too: contents and their time may be an old object's.
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(file.metadata()?.ctime().try_into().unwrap_or(0));
+        if changed.elapsed().unwrap_or_default() >= unused && file.try_lock().is_ok() && std::fs::remove_file(&path).is_ok() {
             removed += 1;
         }
     }
@@ -122,12 +124,10 @@ mod tests {
     #[test]
     fn a_sweep_takes_what_nobody_holds_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let old = FileTimes::new().set_modified(SystemTime::now() - 2 * ABANDONED_AFTER);
         let held = Staged::create(dir.path()).unwrap();
-        held.file.set_times(old).unwrap();
-        std::fs::write(dir.path().join("young"), "").unwrap();
-        File::create(dir.path().join("left")).unwrap().set_times(old).unwrap();
-        assert_eq!(sweep(dir.path()).unwrap(), 1);
-        assert!(held.path().exists() && dir.path().join("young").exists() && !dir.path().join("left").exists());
+        std::fs::write(dir.path().join("left"), "").unwrap();
+        assert_eq!(sweep(dir.path(), ABANDONED_AFTER).unwrap(), 0);
+        assert_eq!(sweep(dir.path(), Duration::ZERO).unwrap(), 1);
+        assert!(held.path().exists() && !dir.path().join("left").exists());
     }
 }
