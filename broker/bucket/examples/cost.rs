@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bucketmq_bucket::{Bucket, BucketConfig, metrics::Kind, probe};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{Attribute, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 const SIZE: usize = 20_000;
 const SINGLY: usize = 200;
@@ -25,7 +25,10 @@ async fn main() -> anyhow::Result<()> {
         let names: Vec<Path> = (0..count).map(|number| Path::from(format!("cost/{number}"))).collect();
         let put = |name: Path| {
             let store = &store;
-            async move { store.put_opts(&name, PutPayload::from(vec![7; SIZE]), PutMode::Create.into()).await.map(drop) }
+            // With user metadata, as SlateDB writes.
+            let attributes = [(Attribute::Metadata("id".into()), "1")].into_iter().collect();
+            let options = PutOptions { attributes, ..PutMode::Create.into() };
+            async move { store.put_opts(&name, PutPayload::from(vec![7; SIZE]), options).await.map(drop) }
         };
         measure("create", count, at_a_time, stream::iter(names.clone()).map(put)).await?;
         let get = |name: Path| {

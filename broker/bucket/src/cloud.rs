@@ -3,10 +3,11 @@
 //! Credentials come from the environment and the machine: a service account or workload identity, a managed identity.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
-use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
+use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig, StaticCredentialProvider};
 
 use crate::config::{AzureUrl, BucketConfig, GcsUrl};
 use crate::open::OpenError;
@@ -18,7 +19,9 @@ pub(crate) fn gcs(url: &GcsUrl, config: &BucketConfig) -> Result<GoogleCloudStor
         .with_client_options(client_options(config, url.ca.as_deref(), url.endpoint.as_deref())?)
         .with_retry(retries(config));
     if url.anonymous {
-        builder = builder.with_skip_signature(true);
+        // Without the credential it would ask the machine for a token all the same, for writes.
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
+        builder = builder.with_skip_signature(true).with_credentials(Arc::new(nobody));
     }
     if let Some(endpoint) = &url.endpoint {
         builder = builder.with_base_url(endpoint);

@@ -4,6 +4,7 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule, LifecycleRuleFilter, TransitionStorageClass};
 
 use crate::open::Bucket;
+use crate::s3::chain;
 
 /// What is known of the bucket's lifecycle rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub async fn lifecycle(bucket: &Bucket) -> Lifecycle {
             "NoSuchLifecycleConfiguration" => Lifecycle::Harmless,
             "AccessDenied" => Lifecycle::Unknown("s3:GetLifecycleConfiguration is not allowed to these credentials".to_owned()),
             "NotImplemented" | "MethodNotAllowed" => Lifecycle::Unknown("the server does not show its lifecycle rules".to_owned()),
-            _ => Lifecycle::Unknown(aws_sdk_s3::error::DisplayErrorContext(&error).to_string()),
+            _ => Lifecycle::Unknown(chain(&error)),
         },
     }
 }

@@ -29,6 +29,7 @@ use crate::config::{BucketConfig, S3Url};
 use crate::open::OpenError;
 
 pub use error::S3Error;
+pub(crate) use error::chain;
 
 /// The name in errors.
 const STORE: &str = "S3";

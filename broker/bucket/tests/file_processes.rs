@@ -1,7 +1,7 @@
 //! `file://` with several processes at one directory, and with processes that are killed at any moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path as FilePath;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,6 +19,13 @@ const CREATES: usize = 20;
 const INCREMENTS: usize = 25;
 const KILLS: u64 = 20;
 const DELETED_BEHIND: u64 = 10;
+
+/// To the real standard output, a whole line at once: a process that dies says a thing or does not.
+macro_rules! say {
+    ($($words:tt)*) => {
+        std::io::stdout().write_all(format!("\n{}\n", format_args!($($words)*)).as_bytes()).expect("somebody listens")
+    };
+}
 
 /// Starts this test binary again in the role of `role`.
 fn child(role: &str, dir: &FilePath, number: u64) -> Child {
@@ -73,7 +80,7 @@ async fn race(store: &LocalStore, process: u64) {
     for number in 0..CREATES {
         let mode = options(PutMode::Create, process);
         match store.put_opts(&Path::from(format!("race/{number}")), content(process), mode).await {
-            Ok(_) => println!("\nwon {number}"),
+            Ok(_) => say!("won {number}"),
             Err(Error::AlreadyExists { .. }) => {}
             Err(error) => panic!("{error}"),
         }
@@ -115,7 +122,7 @@ async fn sixteen_processes_have_one_winner_in_every_race_and_lose_no_increment()
     }
     let counter = store.get(&Path::from("counter")).await.expect("the counter").bytes().await.expect("its value");
     assert_eq!(counter, (PROCESSES * INCREMENTS).to_string());
-    println!("{CREATES} races and {} increments by {PROCESSES} processes in {:?}", PROCESSES * INCREMENTS, started.elapsed());
+    say!("{CREATES} races and {} increments by {PROCESSES} processes in {:?}", PROCESSES * INCREMENTS, started.elapsed());
 }
 
 /// Says what was acknowledged, line by line, until it is killed.
@@ -129,11 +136,11 @@ async fn write_for_ever(store: Arc<LocalStore>, round: u64) {
                     .put_opts(&Path::from(format!("log/{number}")), content(number), options(PutMode::Create, number))
                     .await
                     .expect("a create");
-                println!("\nlog {number}");
+                say!("log {number}");
                 if let Some(old) = number.checked_sub(DELETED_BEHIND).filter(|old| *old >= from) {
-                    println!("\ndelete {old}");
+                    say!("delete {old}");
                     store.delete(&Path::from(format!("log/{old}"))).await.expect("a delete");
-                    println!("\ndeleted {old}");
+                    say!("deleted {old}");
                 }
             }
         }
@@ -148,7 +155,7 @@ async fn write_for_ever(store: Arc<LocalStore>, round: u64) {
             };
             for number in from.. {
                 let put = store.put_opts(&location, content(number), options(mode, number)).await.expect("an update");
-                println!("\nmanifest {number}");
+                say!("manifest {number}");
                 mode = PutMode::Update(put.into());
             }
         }
@@ -163,7 +170,7 @@ async fn write_for_ever(store: Arc<LocalStore>, round: u64) {
                 upload.put_part(whole.slice(at..whole.len().min(at + 8000)).into()).await.expect("a part");
             }
             upload.complete().await.expect("an object");
-            println!("\nparts/{} {number}", number % 3);
+            say!("parts/{} {number}", number % 3);
         }
     });
     let _ = tokio::join!(logs, manifests, parts);
@@ -219,7 +226,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_torn_when_a_writer_is_kille
         }
         verify(dir.path(), &acknowledged).await;
     }
-    println!("{KILLS} kills, {} acknowledged writes, none lost or torn", acknowledged.count);
+    say!("{KILLS} kills, {} acknowledged writes, none lost or torn", acknowledged.count);
     sweep_leaves_objects_and_their_attributes(dir.path()).await;
 }
 
@@ -259,5 +266,5 @@ async fn sweep_leaves_objects_and_their_attributes(dir: &FilePath) {
         number_of(&store, name).await.expect("a whole object");
     }
     assert_eq!(files("attributes").len(), names.len());
-    println!("left behind by {KILLS} kills: {staged} staged files, {} sidecars", sidecars.len() - names.len());
+    say!("left behind by {KILLS} kills: {staged} staged files, {} sidecars", sidecars.len() - names.len());
 }

@@ -1,7 +1,7 @@
 //! What an S3 server answered, sorted by what follows from it.
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use object_store::Error;
 
 use super::STORE;
@@ -75,8 +75,19 @@ impl Failure {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let Some(response) = error.raw_response() else {
-            let kind = if matches!(error, SdkError::ConstructionFailure(_)) { Kind::Other } else { Kind::Transient };
-            return Failure { kind, error: S3Error::NoAnswer { operation, problem: DisplayErrorContext(error).to_string() } };
+            let mut problem = chain(error);
+            let kind = match error {
+                SdkError::ConstructionFailure(_) => Kind::Other,
+                // None anywhere, as opposed to some that could not be fetched just now.
+                _ if problem.contains("no credentials found") => {
+                    problem = format!(
+                        "no credentials: give the pod or instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; {problem}"
+                    );
+                    Kind::Unauthenticated
+                }
+                _ => Kind::Transient,
+            };
+            return Failure { kind, error: S3Error::NoAnswer { operation, problem } };
         };
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).unwrap_or_default().to_owned();
@@ -114,6 +125,12 @@ impl Failure {
     pub(super) fn precondition(self, path: &str) -> Error {
         Error::Precondition { path: path.to_owned(), source: Box::new(self.error) }
     }
+}
+
+/// An error and its causes. The SDK's own text adds the whole structure behind them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn kind(status: u16, code: &str) -> Kind {
