@@ -39,8 +39,8 @@ impl Process {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         // A test that is killed runs no destructor. Its end of this pipe closes all the same, and then `read` returns. The watchdog has a group of
-        // its own, so that Ctrl-C does not end it before it has done its work.
-        let script = r#"read -r _; kill -9 -- "-$1"; rm -rf -- "$2""#;
+        // its own, so that Ctrl-C does not end it before it has done its work. Without `--`: dash's `kill` takes it for a number.
+        let script = r#"read -r _; kill -9 "-$1"; rm -rf -- "$2""#;
         let watchdog = Command::new("sh")
             .args(["-c", script, "watchdog", &child.id().to_string()])
             .arg(scratch)
