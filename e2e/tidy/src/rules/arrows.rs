@@ -3,13 +3,14 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
     ("broker/access", &["broker/packet"]),
     ("broker/routing", &["broker/packet"]),
     ("broker/storage", &["broker/packet"]),
+    ("broker/bucket", &["e2e/servers"]),
     ("broker/admin", &["broker/packet"]),
     (
         "broker/server",
@@ -19,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("e2e/conformance", &["broker/packet"]),
     ("e2e/load", &[]),
     ("e2e/clients", &[]),
+    ("e2e/servers", &[]),
     ("e2e/tidy", &[]),
 ];
 
@@ -71,7 +73,7 @@ fn ours(name: &str) -> Option<String> {
         "-e2e-clients" => Some("e2e/clients".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;
-            let parent = if ["conformance", "load", "tidy"].contains(&room) { "e2e" } else { "broker" };
+            let parent = if ["conformance", "load", "servers", "tidy"].contains(&room) { "e2e" } else { "broker" };
             Some(format!("{parent}/{room}"))
         }
     }

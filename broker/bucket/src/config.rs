@@ -1,0 +1,107 @@
+//! `[bucket]`: where state is kept, and how long one request may take.
+
+mod parameters;
+mod url;
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use url::{AzureUrl, BucketUrl, GcsUrl, S3Url};
+
+/// The bucket and the limits of its requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BucketConfig {
+    /// `s3://name/prefix`, `gs://name/prefix`, `az://account/container/prefix`, `file:///dir` or `memory://`, with parameters. Secrets have no place in it.
+    pub url: BucketUrl,
+    /// One request with all its attempts. 30 s: long enough for a part of 8 MiB on a slow link, and the broker stops acknowledging long before that.
+    #[serde(default = "default_request_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub request_timeout: Duration,
+    /// One attempt of a request, and the longest pause in the middle of a body. 10 s: a healthy bucket answers in a tenth of one, so what takes longer is lost.
+    #[serde(default = "default_attempt_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub attempt_timeout: Duration,
+    /// Making a connection, TLS included. 3 s let a handshake pass that lost a packet once.
+    #[serde(default = "default_connect_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub connect_timeout: Duration,
+    /// Attempts of one request, the first included. 4, with waits that grow from 100 ms to 2 s: who asks decides about more.
+    #[serde(default = "default_max_attempts")]
+    #[schemars(range(min = 1, max = 10))]
+    pub max_attempts: u32,
+}
+
+/// What is wrong with the configuration of the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// Which key, or which part of the URL, such as `url.region`.
+    pub key: String,
+    /// What is wrong and what would be right. Never a value that may be a secret.
+    pub problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+        ConfigError { key: key.into(), problem: problem.into() }
+    }
+}
+
+fn default_request_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_attempt_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_connect_timeout() -> Duration {
+    Duration::from_secs(3)
+}
+
+fn default_max_attempts() -> u32 {
+    4
+}
+
+impl BucketConfig {
+    /// This bucket with the default limits.
+    pub fn new(url: BucketUrl) -> BucketConfig {
+        BucketConfig {
+            url,
+            request_timeout: default_request_timeout(),
+            attempt_timeout: default_attempt_timeout(),
+            connect_timeout: default_connect_timeout(),
+            max_attempts: default_max_attempts(),
+        }
+    }
+
+    /// Everything that can be found wrong without a network.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let hour = Duration::from_secs(3600);
+        for (key, value) in [
+            ("request_timeout", self.request_timeout),
+            ("attempt_timeout", self.attempt_timeout),
+            ("connect_timeout", self.connect_timeout),
+        ] {
+            if value.is_zero() || value > hour {
+                return Err(ConfigError::new(key, "is more than 0s and at most 1h"));
+            }
+        }
+        if self.attempt_timeout > self.request_timeout {
+            return Err(ConfigError::new("attempt_timeout", "is at most request_timeout, which covers all attempts"));
+        }
+        if self.connect_timeout > self.attempt_timeout {
+            return Err(ConfigError::new("connect_timeout", "is at most attempt_timeout, which covers it"));
+        }
+        if !(1..=10).contains(&self.max_attempts) {
+            return Err(ConfigError::new("max_attempts", "is from 1 to 10"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! Azure Blob Storage against Azurite.
+
+mod support;
+
+use bucketmq_bucket::{Bucket, Lifecycle, lifecycle, probe};
+use bucketmq_servers::Kind;
+use support::{cases, servers};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_case_passes() {
+    let store = |_| async { Bucket::open(&servers::config(Kind::Azurite)).await.unwrap().store() };
+    let failed = cases::run([cases::all(), cases::first_upload_wins()].concat(), store).await;
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_race_of_ten_probes_has_one_winner() {
+    let bucket = Bucket::open(&servers::config(Kind::Azurite)).await.unwrap();
+    for _ in 0..10 {
+        probe(bucket.store().as_ref()).await.unwrap();
+    }
+    assert!(matches!(lifecycle(&bucket).await, Lifecycle::Unknown(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_is_a_bucket_of_its_own() {
+    servers::two_prefixes_do_not_meet(servers::config(Kind::Azurite)).await;
+}

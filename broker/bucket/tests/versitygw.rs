@@ -1,0 +1,31 @@
+//! S3 against versitygw.
+
+mod support;
+
+use bucketmq_bucket::{Bucket, Lifecycle, lifecycle, probe};
+use bucketmq_servers::Kind;
+use support::{cases, servers};
+
+/// versitygw compares If-Unmodified-Since, which has whole seconds, with the file's nanoseconds, and refuses the object's own time.
+const NOT_THERE: [&str; 1] = ["get_opts"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_case_passes_but_for_times_in_conditions() {
+    let store = |_| async { servers::s3(&servers::config(Kind::Versitygw)).await };
+    let failed = cases::run([cases::all(), cases::last_upload_wins(), cases::of_parts_and_pages()].concat(), store).await;
+    assert_eq!(failed, NOT_THERE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_race_of_ten_probes_has_one_winner() {
+    let bucket = Bucket::open(&servers::config(Kind::Versitygw)).await.unwrap();
+    for _ in 0..10 {
+        probe(bucket.store().as_ref()).await.unwrap();
+    }
+    assert!(matches!(lifecycle(&bucket).await, Lifecycle::Unknown(_)), "it has none to show");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_is_a_bucket_of_its_own() {
+    servers::two_prefixes_do_not_meet(servers::config(Kind::Versitygw)).await;
+}

@@ -1,0 +1,57 @@
+//! versitygw: S3 over a directory, in Go. Fast, durable across kill -9, its conditional writes are atomic. The one for load and crashes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::bail;
+
+use crate::access::{Credentials, REGION};
+use crate::server::{Kind, Options, Server};
+use crate::{http, installed, sign};
+
+pub(crate) const HEALTH: &str = "/health";
+
+/// versitygw, an S3 server over a directory.
+pub struct Versitygw;
+
+impl Versitygw {
+    /// Starts one.
+    pub fn start(options: Options) -> anyhow::Result<Server> {
+        Kind::Versitygw.start(options)
+    }
+}
+
+/// Keys of its own for each server: whoever talks to another one by mistake is refused.
+pub(crate) fn credentials() -> anyhow::Result<Credentials> {
+    let mut secret = [0; 16];
+    if aws_lc_rs::rand::fill(&mut secret).is_err() {
+        bail!("the system gives no random bytes");
+    }
+    Ok(Credentials::S3 { access_key: "bucketmq".to_owned(), secret_key: sign::hex(&secret), region: REGION.to_owned() })
+}
+
+pub(crate) fn command(address: SocketAddr, data: &Path, credentials: &Credentials) -> anyhow::Result<Command> {
+    let Credentials::S3 { access_key, secret_key, region } = credentials else { bail!("versitygw takes keys of S3") };
+    let mut command = Command::new(installed::program("versitygw/versitygw")?);
+    command.env("ROOT_ACCESS_KEY", access_key).env("ROOT_SECRET_KEY", secret_key);
+    // A line per request would cost more than the request; without --keep-alive it closes every connection.
+    command.args(["--port", &address.to_string(), "--region", region, "--health", HEALTH, "--keep-alive", "--quiet", "posix"]).arg(data);
+    Ok(command)
+}
+
+pub(crate) fn create_bucket(address: SocketAddr, credentials: &Credentials, name: &str) -> anyhow::Result<()> {
+    let Credentials::S3 { access_key, secret_key, region } = credentials else { bail!("versitygw takes keys of S3") };
+    let path = format!("/{name}");
+    let headers = sign::s3(SystemTime::now(), address, "PUT", &path, (access_key, secret_key, region));
+    let (status, answer) = http::request(address, "PUT", &path, &headers, "")?;
+    // In a given directory it may be there from the last time.
+    if status == 409 && answer.contains("BucketAlreadyOwnedByYou") {
+        return Ok(());
+    }
+    if !(200..300).contains(&status) {
+        bail!("PUT {path}: {answer}");
+    }
+    Ok(())
+}
