@@ -1,3 +1,5 @@
+//! The store in a bucket: the suite, what is there after a crash, and who is fenced.
+
 use std::sync::Arc;
 
 use bucketmq_packet::QoS;
