@@ -19,6 +19,7 @@ use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
+use crate::batch::{Batch, QueueChange};
 use crate::memory::MemoryStore;
 use crate::record::cursor::Cursor;
 use crate::record::format::Format;
@@ -148,6 +149,19 @@ impl DurableStore {
         outcome
     }
 
+    /// All records of one kind in `shard`, everything written so far included, ordered by key. For kinds whose records are few enough to be
+    /// held in memory: queues are read with [`Store::page`].
+    pub async fn records<R: Record>(&self, shard: ShardId) -> Result<Vec<(R::Key, R)>, ReadError> {
+        let part = self.part(shard);
+        part.settle().await?;
+        scan(&part.db, shard).await.map_err(|error| part.unreadable(error))
+    }
+
+    /// Where the queue stands: also what may have been sent, which [`Store::queue`] does not tell.
+    pub fn cursor(&self, session: SessionNumber) -> Cursor {
+        self.part(session.shard()).pending.lock().cursor(session)
+    }
+
     fn part(&self, shard: ShardId) -> &Shard {
         &self.parts[shard.index()]
     }
@@ -261,6 +275,24 @@ impl Store for DurableStore {
 
     fn remove_session(&self, session: SessionNumber) -> Position {
         self.change(session.shard(), |pending| pending.end(session)).1
+    }
+
+    fn write(&self, shard: ShardId, batch: Batch) -> Position {
+        let Batch { rows, queues } = batch;
+        let write = |pending: &mut Pending| {
+            for (key, value) in rows {
+                pending.row(key, value);
+            }
+            for change in queues {
+                match change {
+                    QueueChange::Append(session, sequence, entry) => pending.append(session, sequence, entry),
+                    QueueChange::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
+                    QueueChange::Sent(session, sent) => pending.sent(session, sent),
+                    QueueChange::End(session) => pending.end(session),
+                }
+            }
+        };
+        self.change(shard, write).1
     }
 
     fn queue(&self, session: SessionNumber) -> QueueUsage {

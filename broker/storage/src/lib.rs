@@ -3,6 +3,7 @@
 //! [`Store`] is what the broker asks for everything that does not live in a connected Session's window. [`memory::MemoryStore`] keeps it in
 //! this process. Every implementation passes the same tests, `suite`.
 
+pub mod batch;
 pub mod durable;
 pub mod memory;
 pub mod record;
@@ -12,6 +13,7 @@ pub mod store;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
+pub use batch::Batch;
 pub use bucketmq_packet::message::{Message, QueueEntry};
 pub use durable::DurableStore;
 pub use memory::MemoryStore;

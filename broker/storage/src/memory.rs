@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::batch::{Batch, QueueChange};
 use crate::retained::{Budget, Retained};
 use crate::shard::{ShardId, Shards};
 use crate::store::{
@@ -241,6 +242,19 @@ impl Store for MemoryStore {
         // A long queue is taken apart without the lock.
         drop(queue);
         position
+    }
+
+    fn write(&self, shard: ShardId, batch: Batch) -> Position {
+        // Records are for those who come after this process; here is nobody.
+        for change in batch.queues {
+            match change {
+                QueueChange::Append(session, sequence, entry) => self.append(session, sequence, entry),
+                QueueChange::RemoveThrough(session, sequence) => self.remove_through(session, sequence),
+                QueueChange::Sent(session, _) => self.durable(session.shard()),
+                QueueChange::End(session) => self.remove_session(session),
+            };
+        }
+        self.part(shard).advance()
     }
 
     fn queue(&self, session: SessionNumber) -> QueueUsage {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::batch::Batch;
 use crate::shard::{ShardId, Shards};
 use bucketmq_packet::message::{Message, QueueEntry};
 
@@ -173,6 +174,9 @@ pub trait Store: Send + Sync {
 
     /// Removes the queue as a whole.
     fn remove_session(&self, session: SessionNumber) -> Position;
+
+    /// Makes all changes of `batch`, which are all of `shard`, in their order, kept or lost together.
+    fn write(&self, shard: ShardId, batch: Batch) -> Position;
 
     /// What the queue holds.
     fn queue(&self, session: SessionNumber) -> QueueUsage;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bucketmq_packet::QoS;
 
+use crate::batch::Batch;
 use crate::shard::ShardId;
 use crate::store::{Position, QueueUsage, RetainedCursor, RetainedFull, RetainedLimit, RetainedUsage, Sequence, SessionNumber, Store};
 use bucketmq_packet::message::{Message, QueueEntry};
@@ -19,6 +20,7 @@ pub async fn run<S: Store>(new: impl AsyncFn() -> S) {
     removing_one_entry_leaves_the_others(&new().await).await;
     removing_a_session_leaves_the_others(&new().await).await;
     positions_grow_and_become_durable(&new().await).await;
+    a_batch_changes_queues_in_its_order(&new().await).await;
     usage_counts_what_is_there(&new().await).await;
     a_retained_message_is_replaced_by_the_next_one(&new().await).await;
     a_filter_finds_the_retained_messages_it_matches(&new().await).await;
@@ -174,6 +176,19 @@ async fn positions_grow_and_become_durable(store: &impl Store) {
     assert!(store.durable(shard) >= removed);
     // Nothing was written there.
     store.wait_durable(ShardId(0), Position(0)).await.expect("writable");
+}
+
+async fn a_batch_changes_queues_in_its_order(store: &impl Store) {
+    let shard = store.shards().of("one");
+    let (one, other) = (SessionNumber::new(shard, 1), SessionNumber::new(shard, 2));
+    store.append(other, Sequence(0), entry(b"goes"));
+    let mut batch = Batch::default();
+    batch.append(one, Sequence(0), entry(b"0")).append(one, Sequence(1), entry(b"1")).remove_through(one, Sequence(0));
+    batch.sent(one, Sequence(9)).remove_session(other).append(one, Sequence(2), entry(b"2"));
+    let position = store.write(shard, batch);
+    store.wait_durable(shard, position).await.expect("writable");
+    assert_eq!(sequences(store, one, 0, 9, usize::MAX).await, [1, 2]);
+    assert!(sequences(store, other, 0, 9, usize::MAX).await.is_empty());
 }
 
 async fn usage_counts_what_is_there(store: &impl Store) {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::record::cursor::Cursor;
 use crate::store::Sequence;
 
 /// Chunks known per queue: 24 bytes each and 8 for each entry, so 128 KiB for a queue of full chunks.
@@ -50,8 +51,15 @@ pub(crate) struct Removal {
 
 impl QueueIndex {
     /// A queue found when the shard was opened: nothing of it is known.
-    pub(crate) fn found(head: Sequence, next: Sequence, sent: Sequence, messages: u64, bytes: u64) -> Self {
+    pub(crate) fn found(cursor: Cursor) -> Self {
+        let Cursor { head, next, sent, messages, bytes } = cursor;
         Self { head, next, sent, messages, bytes, known: VecDeque::new(), known_to: None, more: messages > 0 }
+    }
+
+    /// Where the queue stands, as it is stored.
+    pub(crate) fn cursor(&self) -> Cursor {
+        let Self { head, next, sent, messages, bytes, .. } = *self;
+        Cursor { head, next, sent, messages, bytes }
     }
 
     /// A chunk goes to the database, behind all others: the sequence and the bytes of each entry.
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_was_found_has_to_be_read_or_looked_for() {
-        let found = || QueueIndex::found(Sequence(5), Sequence(100), Sequence(0), 95, 950);
+        let found = || QueueIndex::found(Cursor { head: Sequence(5), next: Sequence(100), sent: Sequence(0), messages: 95, bytes: 950 });
         let mut index = found();
         assert_eq!(index.remove_through(Sequence(20)), Removal { chunks: vec![], look_for: Some((Sequence(5), Sequence(20))) });
         index.found_over(16, 160);

@@ -81,8 +81,7 @@ impl Pending {
 
     /// Takes over a queue found when the shard was opened.
     pub(crate) fn found(&mut self, session: SessionNumber, cursor: Cursor) {
-        let Cursor { head, next, sent, messages, bytes } = cursor;
-        self.queues.entry(session).or_default().index = QueueIndex::found(head, next, sent, messages, bytes);
+        self.queues.entry(session).or_default().index = QueueIndex::found(cursor);
     }
 
     /// Adds an entry.
@@ -144,6 +143,15 @@ impl Pending {
         self.work.ended.push(session);
     }
 
+    /// Everything before `sent` may have been sent from now on.
+    pub(crate) fn sent(&mut self, session: SessionNumber, sent: Sequence) {
+        let index = &mut self.queues.entry(session).or_default().index;
+        if sent > index.sent {
+            index.sent = sent;
+            self.changed.insert(session);
+        }
+    }
+
     /// A chunk has been read by somebody who began at `from`.
     pub(crate) fn read(&mut self, session: SessionNumber, from: Sequence, chunk: &Chunk) {
         let Some(queue) = self.queues.get_mut(&session) else { return };
@@ -172,6 +180,13 @@ impl Pending {
             .fold((0, 0, 0), |(queues, messages, bytes), usage| (queues + 1, messages + usage.messages, bytes + usage.bytes))
     }
 
+    /// Where the queue stands, what is not written yet included.
+    pub(crate) fn cursor(&self, session: SessionNumber) -> Cursor {
+        let Some(queue) = self.queues.get(&session) else { return Cursor::default() };
+        let stored = queue.index.cursor();
+        Cursor { messages: stored.messages + queue.added.len() as u64, bytes: stored.bytes + queue.added_bytes, ..stored }
+    }
+
     /// Where the queue begins: nobody has to look before it.
     pub(crate) fn head(&self, session: SessionNumber) -> Sequence {
         self.queues.get(&session).map_or(Sequence(0), |queue| queue.index.head)
@@ -194,8 +209,7 @@ impl Pending {
             }
             // An empty queue gives its memory back.
             queue.added = VecDeque::new();
-            let QueueIndex { head, next, sent, messages, bytes, .. } = queue.index;
-            rows.insert(Cursor::key(&session), Some(Cursor { head, next, sent, messages, bytes }.encode()));
+            rows.insert(Cursor::key(&session), Some(queue.index.cursor().encode()));
         }
         Some(Batch { position: self.position, rows, work: std::mem::take(&mut self.work) })
     }

@@ -112,7 +112,7 @@ impl Shard {
     }
 
     /// Waits until everything changed so far can be read from the database.
-    async fn settle(&self) -> Result<(), ReadError> {
+    pub(crate) async fn settle(&self) -> Result<(), ReadError> {
         let position = self.pending.lock().position;
         if self.progress.borrow().written < position {
             self.want(|wanted| wanted.written = wanted.written.max(position));

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use bucketmq_packet::QoS;
 use bucketmq_packet::message::{Message, QueueEntry};
+use bucketmq_packet::{PacketIdentifier, QoS};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use super::*;
+use crate::record::inbound::Inbound;
+use crate::record::session::{Presence, Session, SessionKey};
 
 fn place() -> Place {
     Place { bucket: Arc::new(InMemory::new()), prefix: Path::from("test"), shards: Shards::new(4).expect("a power of two") }
@@ -135,4 +137,42 @@ async fn a_fenced_shard_takes_no_more_writes() {
     assert!(error.source.to_string().contains("newer DB client"), "{}", error.source);
     assert_eq!(payloads(&new, session, 0, 9).await, ["before"]);
     new.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn records_come_back_with_the_queue_they_were_written_with() {
+    let place = place();
+    let store = open(&place).await;
+    let (session, shard) = (SessionNumber::new(ShardId(1), 4), ShardId(1));
+    let key = SessionKey::of("client");
+    let record = Session {
+        client_id: "client".into(),
+        owner: None,
+        number: session,
+        expiry_interval: 60,
+        presence: Presence::Connected,
+        last_share: 0,
+    };
+    let id = PacketIdentifier::new(7).expect("not 0");
+    let mut batch = Batch::default();
+    batch.put(&key, &record).put(&(session, id), &Inbound).append(session, Sequence(0), entry("first")).sent(session, Sequence(1024));
+    let position = store.write(shard, batch);
+    store.wait_durable(shard, position).await.expect("durable");
+    let mut batch = Batch::default();
+    batch.delete::<Inbound>(&(session, id));
+    store.write(shard, batch);
+    assert!(store.records::<Inbound>(shard).await.expect("readable").is_empty(), "what is written is read");
+    std::mem::forget(store);
+    let store = open(&place).await;
+    assert_eq!(store.records::<Session>(shard).await.expect("readable"), [(key, record)]);
+    assert_eq!(store.cursor(session), Cursor { head: Sequence(0), next: Sequence(1), sent: Sequence(1024), messages: 1, bytes: 6 });
+    assert_eq!(payloads(&store, session, 0, 9).await, ["first"]);
+    // The Session ends, and what belongs to it.
+    let mut batch = Batch::default();
+    batch.delete::<Session>(&key).remove_session(session);
+    let position = store.write(shard, batch);
+    store.wait_durable(shard, position).await.expect("durable");
+    assert!(store.records::<Cursor>(shard).await.expect("readable").is_empty());
+    assert!(store.records::<Inbound>(shard).await.expect("readable").is_empty());
+    store.close().await.expect("closes");
 }
