@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::access::{Access, Credentials};
 use crate::process::{Process, Usage};
-use crate::{azurite, http, moto, versitygw};
+use crate::proxy::{Front, ProxyOptions};
+use crate::{azurite, fake_gcs, http, moto, versitygw};
 
 /// moto and Azurite load for two seconds on an idle machine, and for twenty on one that builds.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,6 +29,9 @@ pub enum Kind {
     Moto,
     /// Azurite: Azure Blob Storage.
     Azurite,
+    /// fake-gcs-server behind a translation: Google Cloud Storage.
+    #[value(name = "gcs")]
+    FakeGcs,
 }
 
 impl Kind {
@@ -37,6 +41,7 @@ impl Kind {
             Self::Versitygw => "versitygw",
             Self::Moto => "moto",
             Self::Azurite => "azurite",
+            Self::FakeGcs => "gcs",
         }
     }
 
@@ -69,6 +74,8 @@ pub struct Server {
     process: Process,
     access: Access,
     address: SocketAddr,
+    /// Clients of Google's go through a translation, which lives as long as the server.
+    _translation: Option<Front>,
     data: PathBuf,
     scratch: TempDir,
 }
@@ -82,25 +89,40 @@ impl Server {
             Kind::Versitygw => versitygw::credentials()?,
             Kind::Moto => moto::credentials(),
             Kind::Azurite => azurite::credentials(),
+            Kind::FakeGcs => fake_gcs::credentials(scratch.path()),
         };
-        let mut attempts = if options.port.is_some() { 1 } else { START_ATTEMPTS };
+        // Where there is a translation, that listens on the given port.
+        let fixed_port = options.port.filter(|_| kind != Kind::FakeGcs);
+        let mut attempts = if fixed_port.is_some() { 1 } else { START_ATTEMPTS };
         let (process, address) = loop {
             attempts -= 1;
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port.map_or_else(free_port, Ok)?));
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fixed_port.map_or_else(free_port, Ok)?));
             match launch(kind, address, &data, &credentials, scratch.path()) {
                 Ok(process) => break (process, address),
                 Err(error) if attempts == 0 => return Err(error),
                 Err(_) => {}
             }
         };
-        let endpoint = match &credentials {
-            Credentials::Azure { account, .. } => format!("http://{address}/{account}"),
-            _ => format!("http://{address}"),
+        let translation = match kind {
+            Kind::FakeGcs => Some(Front::start(kind, address, ProxyOptions { port: options.port, ..ProxyOptions::default() })?),
+            _ => None,
         };
-        let access = Access { kind, endpoint, bucket: options.bucket, credentials };
-        let server = Self { process, access, address, data, scratch };
+        let access = Access { kind, endpoint: String::new(), bucket: options.bucket, credentials };
+        let mut server = Self { process, access, address, _translation: translation, data, scratch };
+        server.access = server.access_at(server._translation.as_ref().map_or(address, |front| front.address))?;
         server.create_bucket(&server.access.bucket)?;
         Ok(server)
+    }
+
+    /// How a client reaches it through something that listens at `address`.
+    pub(crate) fn access_at(&self, address: SocketAddr) -> anyhow::Result<Access> {
+        let mut access = Access { endpoint: format!("http://{address}"), ..self.access.clone() };
+        match &mut access.credentials {
+            Credentials::S3 { .. } => {}
+            Credentials::Azure { account, .. } => access.endpoint.push_str(&format!("/{account}")),
+            Credentials::Gcs { service_account } => *service_account = fake_gcs::service_account(self.scratch.path(), address)?,
+        }
+        Ok(access)
     }
 
     /// How a client reaches it.
@@ -123,7 +145,7 @@ impl Server {
         &self.access.credentials
     }
 
-    /// Where it listens.
+    /// Where the server itself listens, whatever stands before it.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -148,6 +170,14 @@ impl Server {
         self.process.log()
     }
 
+    /// An error when its process has ended by itself.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.process.ended()? {
+            Some(status) => bail!("{} ended with {status}: {}", self.access.kind.name(), self.process.log()),
+            None => Ok(()),
+        }
+    }
+
     /// Makes another bucket; one that is there already is no error on servers that say so.
     pub fn create_bucket(&self, name: &str) -> anyhow::Result<()> {
         ensure!(name.len() >= 3, "a bucket's name has three characters or more: {name:?}");
@@ -155,6 +185,7 @@ impl Server {
             Kind::Versitygw => versitygw::create_bucket(self.address, &self.access.credentials, name),
             Kind::Moto => moto::create_bucket(self.address, name),
             Kind::Azurite => azurite::create_bucket(self.address, &self.access.credentials, name),
+            Kind::FakeGcs => fake_gcs::create_bucket(self.address, name),
         }
         .with_context(|| format!("make the bucket {name} of {}: {}", self.access.kind.name(), self.log()))
     }
@@ -188,6 +219,7 @@ fn launch(kind: Kind, address: SocketAddr, data: &Path, credentials: &Credential
         Kind::Versitygw => (versitygw::command(address, data, credentials)?, versitygw::HEALTH),
         Kind::Moto => (moto::command(address)?, moto::HEALTH),
         Kind::Azurite => (azurite::command(address, data)?, azurite::HEALTH),
+        Kind::FakeGcs => (fake_gcs::command(address, data)?, fake_gcs::HEALTH),
     };
     let mut process = Process::start(kind.name(), command, scratch.join("log"), scratch)?;
     let deadline = Instant::now() + START_TIMEOUT;
