@@ -54,5 +54,5 @@ pub(crate) fn command(address: SocketAddr, data: &Path) -> anyhow::Result<Comman
 
 pub(crate) fn create_bucket(address: SocketAddr, name: &str) -> anyhow::Result<()> {
     let headers = [("content-type", "application/json".to_owned())];
-    http::expect_success(address, "POST", "/storage/v1/b?project=bucketmq", &headers, &json!({ "name": name }).to_string())
+    http::make_bucket(address, "POST", "/storage/v1/b?project=bucketmq", &headers, &json!({ "name": name }).to_string())
 }

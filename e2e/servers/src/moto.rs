@@ -34,5 +34,5 @@ pub(crate) fn command(address: SocketAddr) -> anyhow::Result<Command> {
 
 /// Without a signature moto takes every request for one to S3.
 pub(crate) fn create_bucket(address: SocketAddr, name: &str) -> anyhow::Result<()> {
-    http::expect_success(address, "PUT", &format!("/{name}"), &[], "")
+    http::make_bucket(address, "PUT", &format!("/{name}"), &[], "")
 }

@@ -178,7 +178,7 @@ impl Server {
         }
     }
 
-    /// Makes another bucket; one that is there already is no error on servers that say so.
+    /// Makes another bucket, unless it is there already.
     pub fn create_bucket(&self, name: &str) -> anyhow::Result<()> {
         ensure!(name.len() >= 3, "a bucket's name has three characters or more: {name:?}");
         match self.access.kind {

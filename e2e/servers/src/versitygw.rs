@@ -45,13 +45,5 @@ pub(crate) fn create_bucket(address: SocketAddr, credentials: &Credentials, name
     let Credentials::S3 { access_key, secret_key, region } = credentials else { bail!("versitygw takes keys of S3") };
     let path = format!("/{name}");
     let headers = sign::s3(SystemTime::now(), address, "PUT", &path, (access_key, secret_key, region));
-    let (status, answer) = http::request(address, "PUT", &path, &headers, "")?;
-    // In a given directory it may be there from the last time.
-    if status == 409 && answer.contains("BucketAlreadyOwnedByYou") {
-        return Ok(());
-    }
-    if !(200..300).contains(&status) {
-        bail!("PUT {path}: {answer}");
-    }
-    Ok(())
+    http::make_bucket(address, "PUT", &path, &headers, "")
 }
