@@ -40,6 +40,8 @@ use crate::{Access, Kind, Server};
 
 /// Connections that wait to be accepted; a burst of clients that start together fits.
 const BACKLOG: i32 = 1024;
+/// After a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a proxy is started. The default is free ports, no latency, and random faults that are the same each time.
 #[derive(Debug, Clone, Default)]
@@ -260,12 +262,12 @@ async fn run(
     let mut controls = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = accept(listener.as_ref()) => if let Ok((stream, _)) = accepted {
+            stream = accept(listener.as_ref()) => {
                 connections.spawn(serve(stream, forward.clone(), state.clone()));
-            },
-            accepted = control.accept() => if let Ok((stream, _)) = accepted {
+            }
+            stream = accept(Some(&control)) => {
                 controls.spawn(serve_control(stream, state.clone(), weak.clone()));
-            },
+            }
             Some(_) = connections.join_next() => {}
             Some(_) = controls.join_next() => {}
             command = commands.recv() => match command {
@@ -286,11 +288,15 @@ async fn run(
     connections.shutdown().await;
 }
 
-/// For ever, where nothing listens.
-async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
-    match listener {
-        Some(listener) => listener.accept().await,
-        None => std::future::pending().await,
+/// The next connection; never one where nothing listens.
+async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // A client that has left already, or no descriptor is free: some are when others have ended.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
     }
 }
 

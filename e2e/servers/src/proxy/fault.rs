@@ -75,7 +75,12 @@ impl Fault {
     }
 
     /// Each request it concerns with a probability from 0 to 1, until it is lifted.
+    ///
+    /// # Panics
+    ///
+    /// When that is no probability.
     pub fn with_probability(self, probability: f64) -> Rule {
+        assert!((0.0..=1.0).contains(&probability), "a probability is between 0 and 1, not {probability}");
         Rule { when: When::Probability(probability), ..self.always() }
     }
 

@@ -149,7 +149,7 @@ impl Behaviour {
                         *count = count.saturating_sub(1);
                         is_due
                     }
-                    When::Probability(probability) => random.random_bool(probability.clamp(0.0, 1.0)),
+                    When::Probability(probability) => random.random_bool(*probability),
                 }
         });
         let fault = found.map(|at| self.rules[at].1.fault);
