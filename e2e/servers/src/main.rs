@@ -1,5 +1,6 @@
 //! `bucketmq-servers`: one object-store server for the shell, with what a client needs to reach it, until Ctrl-C.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -86,25 +87,30 @@ impl Run {
         let access = proxy.as_ref().map_or(server.access(), FaultProxy::access);
         let control = proxy.as_ref().map(FaultProxy::control_endpoint);
         let environment = access.environment();
-        if self.json {
+        let text = if self.json {
             let variables: Map<_, _> = environment.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
             let pid = server.pid();
             let data = server.data();
-            println!(
-                "{}",
-                json!({
-                    "server": self.server.name(), "endpoint": access.endpoint, "bucket": access.bucket, "environment": variables,
-                    "control": control, "pid": pid, "data": data,
-                })
-            );
+            let told = json!({
+                "server": self.server.name(), "endpoint": access.endpoint, "bucket": access.bucket, "environment": variables,
+                "control": control, "pid": pid, "data": data,
+            });
+            format!("{told}\n")
         } else {
-            println!("# {} at {}, process {}, data in {}", self.server.name(), access.endpoint, server.pid(), server.data().display());
+            let (name, pid, data) = (self.server.name(), server.pid(), server.data().display());
+            let mut text = format!("# {name} at {}, process {pid}, data in {data}\n", access.endpoint);
             for (name, value) in environment {
-                println!("export {name}='{value}'");
+                text += &format!("export {name}='{value}'\n");
             }
             if let Some(control) = control {
-                println!("export BUCKETMQ_PROXY_CONTROL='{control}'");
+                text += &format!("export BUCKETMQ_PROXY_CONTROL='{control}'\n");
             }
+            text
+        };
+        // In one piece; whoever read what it wanted may be gone.
+        match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => {}
         }
         loop {
             let wait = async { tokio::time::timeout(STEP, asked_to_end.recv()).await.is_ok() };
