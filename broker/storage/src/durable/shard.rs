@@ -97,10 +97,7 @@ impl Shard {
 
     /// Every change up to here is in the bucket.
     pub(crate) fn durable(&self) -> u64 {
-        let durable = self.progress.borrow().durable;
-        // A change that left nothing to write is as durable as what came before it.
-        let pending = self.pending.lock();
-        if pending.is_empty() && self.progress.borrow().written >= pending.position { durable.max(pending.position) } else { durable }
+        self.progress.borrow().durable
     }
 
     /// Waits until the change `position` is in the bucket.
@@ -236,9 +233,10 @@ impl Writer {
                     }
                     Err(error) => return self.fail(error),
                 }
-                if flush_now && !unflushed.is_empty() {
+                if flush_now {
+                    // Also when nothing was left to write: it would be due for ever.
                     self.dirty_since = None;
-                    flush = Some(Box::pin(self.flush()));
+                    flush = (!unflushed.is_empty()).then(|| Box::pin(self.flush()));
                 }
                 continue;
             }

@@ -176,3 +176,17 @@ async fn records_come_back_with_the_queue_they_were_written_with() {
     assert!(store.records::<Inbound>(shard).await.expect("readable").is_empty());
     store.close().await.expect("closes");
 }
+
+#[tokio::test]
+async fn a_queue_that_ends_before_its_batch_leaves_an_idle_shard() {
+    let place = place();
+    let store = open(&place).await;
+    let session = SessionNumber::new(ShardId(1), 9);
+    store.append(session, Sequence(0), entry("short-lived"));
+    let position = store.remove_session(session);
+    // Nobody waits for it: after the interval it is done, and the task rests, or this would never be reached.
+    while store.durable(ShardId(1)) < position {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    store.close().await.expect("closes");
+}
