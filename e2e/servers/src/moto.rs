@@ -9,6 +9,9 @@ use crate::{http, installed};
 
 pub(crate) const HEALTH: &str = "/moto-api/data.json";
 
+/// Its own way to start serves requests at once, and then its conditional writes are not atomic.
+const SERVE: &str = include_str!("../moto/serve.py");
+
 /// moto's S3 server, all in memory.
 pub struct Moto;
 
@@ -25,8 +28,8 @@ pub(crate) fn credentials() -> Credentials {
 }
 
 pub(crate) fn command(address: SocketAddr) -> anyhow::Result<Command> {
-    let mut command = Command::new(installed::program("moto/bin/moto_server")?);
-    command.args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()]);
+    let mut command = Command::new(installed::program("moto/bin/python")?);
+    command.args(["-c", SERVE, &address.ip().to_string(), &address.port().to_string()]);
     // Its output is a log here, which has to be whole when the process is killed.
     command.env("PYTHONUNBUFFERED", "1");
     Ok(command)
