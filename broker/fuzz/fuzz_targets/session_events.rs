@@ -161,7 +161,7 @@ impl Bench {
     }
 
     fn pubrec(&mut self, id: PacketIdentifier, code: ReasonCode) {
-        let answer = self.session.handle_pubrec(id, code);
+        let answer = self.session.handle_pubrec(id, code, &mut self.backlog);
         match (self.open.get(&id.get()).copied(), code.is_error()) {
             (Some(Open::Published(QoS::ExactlyOnce, number)), refused) => {
                 assert_eq!(answer, if refused { Acknowledged::Finished } else { Acknowledged::Release });

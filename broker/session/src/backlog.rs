@@ -14,6 +14,12 @@ pub trait Backlog {
     fn remove_through(&mut self, sequence: u64);
     /// Forgets the entry `sequence` alone.
     fn remove(&mut self, sequence: u64);
+    /// Everything before `sent` may be sent once this is durable. Only for a Session that is stored.
+    fn sent(&mut self, _sent: u64) {}
+    /// PUBREC came for the entry `sequence`: from here on it is never sent again [MQTT-4.3.3-6]. Only for a Session that is stored.
+    fn released(&mut self, _sequence: u64) {}
+    /// The entry `sequence`, once released, is over. Only for a Session that is stored.
+    fn completed(&mut self, _sequence: u64) {}
 }
 
 /// What a Session knows about its backlog without asking: positions, count and bytes.

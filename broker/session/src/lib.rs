@@ -11,6 +11,7 @@ mod link;
 mod outgoing;
 mod publish_out;
 mod session;
+mod stored;
 mod will;
 
 #[cfg(test)]
@@ -22,5 +23,6 @@ pub use incoming::Incoming;
 pub use link::{Link, LinkParameters};
 pub use outgoing::{Acknowledged, Overflow, QueueLimits};
 pub use publish_out::{Delivery, encode_publish, publish_length};
-pub use session::{Delivered, DropReason, Orphan, Session, Subscription, put_ack, put_ack_with_reason};
+pub use session::{Delivered, DropReason, Found, Orphan, Session, Subscription, put_ack, put_ack_with_reason};
+pub use stored::{Gate, PageWanted};
 pub use will::Will;

@@ -11,6 +11,7 @@ use bucketmq_packet::message::{Message, QueueEntry};
 use bucketmq_packet::{PacketIdentifier, QoS};
 
 use crate::backlog::{Backlog, BacklogMeter};
+use crate::stored::{Gate, PageWanted, Stored};
 
 /// Entries in memory per Session, sent or not: 40 bytes each, so 40 KiB of bookkeeping at most.
 const WINDOW_ENTRIES_MAX: usize = 1024;
@@ -114,6 +115,8 @@ pub(crate) struct Outgoing {
     backlog: BacklogMeter,
     /// Largest number of entries the window takes.
     capacity: usize,
+    /// Some: the caller's storage holds the window too, and outlives the broker.
+    stored: Option<Box<Stored>>,
 }
 
 /// What [`Outgoing::poll`] wants sent next.
@@ -133,6 +136,116 @@ fn identifier(sequence: u64) -> PacketIdentifier {
 }
 
 impl Outgoing {
+    /// From now on every message is appended to the caller's storage, also when it is sent at once, and removed when its delivery is over.
+    pub(crate) fn store(&mut self) {
+        self.stored = Some(Box::default());
+    }
+
+    /// A queue found in the storage: its next sequence, how far it may have been sent, what waits in it from `backlog.first` on, and the
+    /// sequences for which PUBREC has come.
+    pub(crate) fn found(next: u64, sent: u64, backlog: BacklogMeter, released: Vec<u64>) -> Self {
+        let stored = Some(Box::new(Stored::found(sent, released)));
+        Self { next_sequence: next.max(sent), backlog, stored, ..Self::default() }
+    }
+
+    /// True when the caller's storage holds everything.
+    #[inline]
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// True when something is to be permitted before the next message may go.
+    pub(crate) fn wants_gate(&self) -> bool {
+        let Some(stored) = &self.stored else { return false };
+        let blocked = self.window.get(self.next).is_some_and(|entry| !self.permitted(entry));
+        blocked || stored.runs_low(self.next_sequence)
+    }
+
+    /// Asks for permission to send what is there and some more.
+    pub(crate) fn ask(&mut self, backlog: &mut dyn Backlog) -> Option<Gate> {
+        let (gate, cursor) = self.stored.as_mut()?.ask(self.next_sequence);
+        if let Some(cursor) = cursor {
+            backlog.sent(cursor);
+        }
+        Some(gate)
+    }
+
+    /// What was asked for holds.
+    pub(crate) fn open_gate(&mut self, gate: Gate) {
+        if let Some(stored) = &mut self.stored {
+            stored.open(gate);
+        }
+    }
+
+    /// True when the entry may be sent: always again, and for the first time when the storage is that far.
+    fn permitted(&self, entry: &Entry) -> bool {
+        entry.state != State::Queued
+            || self.stored.as_ref().is_none_or(|stored| stored.permits(entry.sequence, entry.qos == QoS::ExactlyOnce))
+    }
+
+    /// The connection is gone: what was not sent goes back to the storage it is in, and the storage learns how far sending came.
+    pub(crate) fn suspend(&mut self, backlog: &mut dyn Backlog) {
+        let Some(stored) = &mut self.stored else { return };
+        while let Some(entry) = self.window.back()
+            && entry.state == State::Queued
+        {
+            let Some(entry) = self.window.pop_back() else { break };
+            self.queued -= 1;
+            self.queued_bytes -= entry.bytes();
+            self.backlog.first = entry.sequence;
+            self.backlog.entries += 1;
+            self.backlog.bytes += entry.bytes();
+        }
+        let end = self.window.back().map_or(stored.trimmed, |entry| entry.sequence + 1);
+        backlog.sent(stored.close(end));
+        self.next = self.next.min(self.window.len());
+        self.window.shrink_to(self.window.len() * 2);
+        self.settle(backlog);
+    }
+
+    /// Tells the storage what is over.
+    pub(crate) fn settle(&mut self, backlog: &mut dyn Backlog) {
+        let Some(stored) = &mut self.stored else { return };
+        if stored.told == stored.trimmed {
+            return;
+        }
+        stored.told = stored.trimmed;
+        backlog.remove_through(stored.trimmed - 1);
+        let over = stored.released.partition_point(|sequence| *sequence < stored.trimmed);
+        for sequence in stored.released.drain(..over) {
+            backlog.completed(sequence);
+        }
+    }
+
+    /// The page of the backlog that is wanted and was not at hand.
+    pub(crate) fn page_wanted(&self) -> Option<PageWanted> {
+        if self.stored.is_none() || self.backlog.entries == 0 || self.next < self.window.len() || !self.fits(self.backlog.first) {
+            return None;
+        }
+        let max_entries = (self.capacity - self.window.len()).min(PAGE_ENTRIES);
+        Some(PageWanted { from: self.backlog.first, max_entries, next_sequence: self.next_sequence })
+    }
+
+    /// Takes the page that was wanted.
+    pub(crate) fn accept_wanted(&mut self, wanted: PageWanted, mut page: Vec<(u64, QueueEntry)>, backlog: &mut dyn Backlog) {
+        let first = self.backlog.first;
+        // Some may have made room for newer ones meanwhile.
+        page.retain(|(sequence, _)| *sequence >= first);
+        if page.is_empty() {
+            // The storage is the truth: there is nothing but what came after the question.
+            let since = self.next_sequence - wanted.next_sequence;
+            let entries = self.backlog.entries.min(since);
+            let bytes = if entries == 0 { 0 } else { self.backlog.bytes };
+            self.backlog = BacklogMeter { first: first.max(wanted.next_sequence), entries, bytes };
+            return;
+        }
+        self.accept_page(page, backlog);
+        if self.backlog.entries == 0 && self.backlog.first < self.next_sequence {
+            // More than the meter knows of.
+            self.backlog.entries = 1;
+        }
+    }
+
     /// A Network Connection took over: everything unfinished is sent again, oldest first [MQTT-4.4.0-1] [MQTT-4.6.0-1].
     pub(crate) fn restart(&mut self, receive_maximum: u16) {
         self.next = 0;
@@ -163,6 +276,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn open(&self, receive_maximum: u16) -> bool {
         self.next == self.window.len()
+            && self.stored.as_ref().is_none_or(|stored| stored.permits(self.next_sequence, false))
             && self.inflight < u32::from(receive_maximum)
             && self.backlog.entries == 0
             && self.fits(self.next_sequence)
@@ -204,7 +318,7 @@ impl Outgoing {
         while self.waiting() + 1 > limits.messages || self.waiting_bytes() + bytes > limits.bytes {
             match limits.overflow {
                 // What is larger than the whole queue finds no room, whoever goes.
-                Overflow::DropOldest if self.waiting() > 0 && bytes <= limits.bytes && limits.messages > 0 => {
+                Overflow::DropOldest if self.has_droppable() && bytes <= limits.bytes && limits.messages > 0 => {
                     self.drop_oldest(backlog);
                     dropped += 1;
                 }
@@ -215,6 +329,9 @@ impl Outgoing {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         if linked && self.backlog.entries == 0 && self.fits(sequence) {
+            if self.stored.is_some() {
+                backlog.append(sequence, entry.clone());
+            }
             self.queued += 1;
             self.queued_bytes += bytes;
             self.window.push_back(Entry::from_queue(sequence, entry));
@@ -229,6 +346,12 @@ impl Outgoing {
         if dropped > 0 { Err(Refused::Older(dropped)) } else { Ok(()) }
     }
 
+    /// Something waits whose delivery cannot have begun, in an earlier life of the broker either.
+    fn has_droppable(&self) -> bool {
+        self.queued > 0
+            || self.backlog.entries > 0 && self.stored.as_ref().is_none_or(|stored| self.backlog.first >= stored.maybe_sent)
+    }
+
     fn drop_oldest(&mut self, backlog: &mut dyn Backlog) {
         if self.queued > 0
             && let Some(entry) = self.window.iter_mut().skip(self.next).find(|entry| entry.state == State::Queued)
@@ -240,11 +363,15 @@ impl Outgoing {
             self.trim();
             return;
         }
-        let Some(oldest) = backlog.page(self.backlog.first, 1).and_then(|mut page| page.pop()) else {
+        let at_hand = if self.stored.is_some() { None } else { backlog.page(self.backlog.first, 1) };
+        let Some(oldest) = at_hand.and_then(|mut page| page.pop()) else {
             // Not at hand: forget the position; its bytes are unknown, so the meter loses its average.
             self.backlog.bytes -= self.backlog.bytes / self.backlog.entries.max(1);
             self.backlog.entries = self.backlog.entries.saturating_sub(1);
             self.backlog.first += 1;
+            if self.window.is_empty() {
+                backlog.remove_through(self.backlog.first - 1);
+            }
             return;
         };
         backlog.remove_through(oldest.0);
@@ -277,14 +404,34 @@ impl Outgoing {
         let Some(last) = page.last().map(|(sequence, _)| *sequence) else { return };
         for (sequence, entry) in page {
             let bytes = entry.message.len() as u64;
-            self.backlog.entries -= 1;
+            self.backlog.entries = self.backlog.entries.saturating_sub(1);
             self.backlog.bytes = self.backlog.bytes.saturating_sub(bytes);
-            self.queued += 1;
-            self.queued_bytes += bytes;
-            self.window.push_back(Entry::from_queue(sequence, entry));
+            let mut entry = Entry::from_queue(sequence, entry);
+            entry.state = self.state_of(&entry);
+            match entry.state {
+                State::Queued => {
+                    self.queued += 1;
+                    self.queued_bytes += bytes;
+                }
+                State::AwaitPubcomp => entry.message = None,
+                _ => {}
+            }
+            self.window.push_back(entry);
         }
         self.backlog.first = last + 1;
-        backlog.remove_through(last);
+        if self.stored.is_none() {
+            backlog.remove_through(last);
+        }
+    }
+
+    /// How far the delivery of an entry that comes from the storage is.
+    fn state_of(&self, entry: &Entry) -> State {
+        match (&self.stored, entry.qos) {
+            (Some(stored), QoS::ExactlyOnce) if stored.is_released(entry.sequence) => State::AwaitPubcomp,
+            (Some(stored), QoS::ExactlyOnce) if entry.sequence < stored.maybe_sent => State::AwaitPubrec,
+            (Some(stored), QoS::AtLeastOnce) if entry.sequence < stored.maybe_sent => State::AwaitPuback,
+            _ => State::Queued,
+        }
     }
 
     /// The next packet this side should send. A `Publish` counts as sent once `sent` is called for it.
@@ -301,6 +448,7 @@ impl Outgoing {
                     return Next::Release(id);
                 }
                 _ if self.inflight >= u32::from(receive_maximum) => return Next::Idle,
+                _ if !self.permitted(&self.window[place]) => return Next::Idle,
                 state => {
                     return Next::Publish { id, dup: state != State::Queued, entry: &mut self.window[place] };
                 }
@@ -371,7 +519,12 @@ impl Outgoing {
     }
 
     fn trim(&mut self) {
-        while self.window.front().is_some_and(|entry| entry.state == State::Done) {
+        while let Some(entry) = self.window.front()
+            && entry.state == State::Done
+        {
+            if let Some(stored) = &mut self.stored {
+                stored.trimmed = entry.sequence + 1;
+            }
             self.window.pop_front();
             self.next = self.next.saturating_sub(1);
         }
@@ -394,7 +547,7 @@ impl Outgoing {
     }
 
     /// PUBREC [MQTT-4.3.3-4]; `refused` when it carries an error code, which ends the delivery [MQTT-4.3.3-4] [MQTT-4.4.0-2].
-    pub(crate) fn pubrec(&mut self, id: PacketIdentifier, refused: bool) -> Acknowledged {
+    pub(crate) fn pubrec(&mut self, id: PacketIdentifier, refused: bool, backlog: &mut dyn Backlog) -> Acknowledged {
         match self.place_of(id) {
             Some(place) if self.window[place].state == State::AwaitPubrec => {
                 if refused {
@@ -404,6 +557,10 @@ impl Outgoing {
                 // [MQTT-4.3.3-6] From here on the PUBLISH is never sent again.
                 self.window[place].state = State::AwaitPubcomp;
                 self.window[place].message = None;
+                let sequence = self.window[place].sequence;
+                if self.stored.as_mut().is_some_and(|stored| stored.release(sequence)) {
+                    backlog.released(sequence);
+                }
                 Acknowledged::Release
             }
             Some(place) if self.window[place].state == State::AwaitPubcomp && !refused => Acknowledged::Release,
@@ -440,6 +597,9 @@ impl Outgoing {
                 self.inflight = self.inflight.saturating_sub(1);
             }
             entry.state = State::Done;
+            if self.stored.is_some() {
+                backlog.remove(entry.sequence);
+            }
             taken.push((entry.share, message));
         }
         self.trim();

@@ -8,11 +8,12 @@ use bucketmq_packet::property::put_varint;
 use bucketmq_packet::{PacketIdentifier, PacketType, ProtocolVersion, QoS, ReasonCode, SubscriptionOptions};
 
 use crate::aliases::TopicForm;
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, BacklogMeter};
 use crate::incoming::Incoming;
 use crate::link::Link;
 use crate::outgoing::{Acknowledged, Entry, Next, Outgoing, QueueLimits, Refused, State};
 use crate::publish_out::{self, Delivery, Form};
+use crate::stored::{Gate, PageWanted};
 use crate::will::Will;
 
 /// A Subscription as the Session remembers it.
@@ -94,6 +95,23 @@ impl Shares {
     }
 }
 
+/// What the storage knows of a Session's handshakes and queue.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// One more than the newest sequence ever.
+    pub next: u64,
+    /// Everything before it may have been sent.
+    pub sent: u64,
+    /// What is in the queue.
+    pub backlog: BacklogMeter,
+    /// Entries for which PUBREC has come.
+    pub released: Vec<u64>,
+    /// Packet Identifiers of QoS 2 messages that were handed on and wait for PUBREL.
+    pub incoming: Vec<PacketIdentifier>,
+    /// The last number given to a Shared Subscription.
+    pub last_share: u32,
+}
+
 /// One Client's Session.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -116,6 +134,68 @@ impl Session {
         Self { expiry_interval, ..Self::default() }
     }
 
+    /// From now on the caller's [`Backlog`] outlives the broker and holds every QoS 1 and 2 message until its delivery is over.
+    pub fn store(&mut self) {
+        self.outgoing.store();
+    }
+
+    /// A Session found in the storage, as `found` describes it; its Will and its Subscriptions are added by the caller.
+    pub fn found(expiry_interval: u32, found: Found) -> Self {
+        let Found { next, sent, backlog, released, incoming, last_share } = found;
+        let mut session = Self { expiry_interval, outgoing: Outgoing::found(next, sent, backlog, released), ..Self::default() };
+        session.shares.last = last_share;
+        for id in incoming {
+            session.incoming.begin(id);
+        }
+        session
+    }
+
+    /// A Subscription found in the storage.
+    pub fn found_subscription(&mut self, filter: &str, subscription: Subscription) {
+        let name: Arc<str> = filter.into();
+        if subscription.share > 0 {
+            let place = self.shares.named.partition_point(|(number, _)| *number < subscription.share);
+            self.shares.named.insert(place, (subscription.share, name.clone()));
+            self.shares.last = self.shares.last.max(subscription.share);
+        }
+        self.subscriptions.insert(name, subscription);
+    }
+
+    /// The last number given to a Shared Subscription.
+    pub fn last_share(&self) -> u32 {
+        self.shares.last
+    }
+
+    /// True when [`Self::ask`] should be called: something waits for a permission to be sent, or soon will. Sessions that are not stored never do.
+    pub fn wants_gate(&self) -> bool {
+        self.link.is_some() && self.outgoing.wants_gate()
+    }
+
+    /// Asks for permission to send. It holds once everything written so far is durable: call [`Self::open_gate`] then.
+    pub fn ask(&mut self, backlog: &mut dyn Backlog) -> Option<Gate> {
+        self.outgoing.ask(backlog)
+    }
+
+    /// What was asked for is durable.
+    pub fn open_gate(&mut self, gate: Gate) {
+        self.outgoing.open_gate(gate);
+    }
+
+    /// Tells the storage of a stored Session what is over; to be called after acknowledgements have been handled and messages sent.
+    pub fn settle(&mut self, backlog: &mut dyn Backlog) {
+        self.outgoing.settle(backlog);
+    }
+
+    /// A page of the queue that was not at hand and is wanted now.
+    pub fn page_wanted(&self) -> Option<PageWanted> {
+        self.link.as_ref().filter(|link| link.has_room()).and_then(|_| self.outgoing.page_wanted())
+    }
+
+    /// Takes the page that was wanted.
+    pub fn accept_page(&mut self, wanted: PageWanted, page: Vec<(u64, QueueEntry)>, backlog: &mut dyn Backlog) {
+        self.outgoing.accept_wanted(wanted, page, backlog);
+    }
+
     /// A Network Connection takes the Session over. Call [`Self::pump`] after CONNACK has been written.
     pub fn attach(&mut self, link: Link) {
         self.outgoing.restart(link.parameters().receive_maximum);
@@ -125,6 +205,12 @@ impl Session {
     /// The Network Connection is gone; what was encoded and not taken is lost with it (QoS 0) or sent again (QoS 1, 2).
     pub fn detach(&mut self) {
         self.link = None;
+    }
+
+    /// The same for a Session that waits for its Client: of a stored one only what was sent stays in memory.
+    pub fn suspend(&mut self, backlog: &mut dyn Backlog) {
+        self.link = None;
+        self.outgoing.suspend(backlog);
     }
 
     /// The connection's output.
@@ -250,7 +336,11 @@ impl Session {
             publish_out::encode(&form, delivery.topic, delivery.payload, delivery.forward, link.output_mut(spare));
             return Delivered::Sent;
         }
-        if !link.has_room() || !self.outgoing.open(link.parameters.receive_maximum) {
+        // QoS 2 does not leave a stored Session before its entry is durable.
+        let at_once = link.has_room()
+            && self.outgoing.open(link.parameters.receive_maximum)
+            && (delivery.qos == QoS::AtLeastOnce || !self.outgoing.is_stored());
+        if !at_once {
             return self.enqueue(delivery, limits, backlog);
         }
         // The identifier is not known before the entry is made and does not change the length.
@@ -261,6 +351,9 @@ impl Session {
         // A Session with expiry 0 never sends again, so nobody needs the message, unless another member of the share may have to take it.
         let keep = self.expiry_interval > 0 || delivery.share > 0;
         let sequence = self.outgoing.next_sequence();
+        if self.outgoing.is_stored() {
+            backlog.append(sequence, queue_entry(delivery));
+        }
         let id = self.outgoing.begin(Entry {
             sequence,
             message: keep.then(|| (delivery.message)()),
@@ -276,14 +369,7 @@ impl Session {
     }
 
     fn enqueue(&mut self, delivery: &Delivery<'_>, limits: &QueueLimits, backlog: &mut dyn Backlog) -> Delivered {
-        let entry = QueueEntry {
-            message: (delivery.message)(),
-            identifiers: delivery.identifiers.into(),
-            share: delivery.share,
-            qos: delivery.qos,
-            retain: delivery.retain,
-        };
-        match self.outgoing.enqueue(entry, self.link.is_some(), limits, backlog) {
+        match self.outgoing.enqueue(queue_entry(delivery), self.link.is_some(), limits, backlog) {
             Ok(()) => Delivered::Queued,
             Err(Refused::Older(count)) => Delivered::QueuedDropping(count),
             Err(Refused::New) => Delivered::Dropped(DropReason::QueueFull),
@@ -361,8 +447,8 @@ impl Session {
 
     /// PUBREC from the Client. `Release`: answer PUBREL; `Unknown` without an error code: answer it too, with 0x92 in 5.0, so that the
     /// Client can end its side.
-    pub fn handle_pubrec(&mut self, id: PacketIdentifier, reason_code: ReasonCode) -> Acknowledged {
-        self.outgoing.pubrec(id, reason_code.is_error())
+    pub fn handle_pubrec(&mut self, id: PacketIdentifier, reason_code: ReasonCode, backlog: &mut dyn Backlog) -> Acknowledged {
+        self.outgoing.pubrec(id, reason_code.is_error(), backlog)
     }
 
     /// PUBCOMP from the Client.
@@ -406,6 +492,16 @@ impl Session {
             .into_iter()
             .filter_map(|(share, message)| Some(Orphan { filter: shares.name(share)?.clone(), message }))
             .collect()
+    }
+}
+
+fn queue_entry(delivery: &Delivery<'_>) -> QueueEntry {
+    QueueEntry {
+        message: (delivery.message)(),
+        identifiers: delivery.identifiers.into(),
+        share: delivery.share,
+        qos: delivery.qos,
+        retain: delivery.retain,
     }
 }
 

@@ -152,8 +152,8 @@ fn after_pubrec_only_pubrel_is_sent_again() {
     let mut bench = Bench::new(60, 10);
     bench.deliver("a", Q2);
     bench.brief();
-    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success), Acknowledged::Release);
-    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success), Acknowledged::Release, "a repeated PUBREC is answered again");
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success, &mut bench.backlog), Acknowledged::Release);
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success, &mut bench.backlog), Acknowledged::Release, "a repeated PUBREC is answered again");
     bench.session.detach();
     bench.attach(10);
     assert_eq!(bench.brief(), sent(&[(1, false, "PUBREL")]));
@@ -169,7 +169,7 @@ fn an_error_code_ends_the_delivery() {
     bench.deliver("a", Q2);
     bench.deliver("b", Q1);
     bench.brief();
-    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::QuotaExceeded), Acknowledged::Finished);
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::QuotaExceeded, &mut bench.backlog), Acknowledged::Finished);
     assert_eq!(bench.brief(), sent(&[(2, false, "b")]), "the quota is free again");
 }
 
@@ -180,7 +180,7 @@ fn acknowledgements_of_the_wrong_kind_or_number_change_nothing() {
     bench.deliver("b", Q2);
     bench.brief();
     assert_eq!(bench.session.handle_puback(id(2)), Acknowledged::Unknown);
-    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success), Acknowledged::Unknown);
+    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success, &mut bench.backlog), Acknowledged::Unknown);
     assert_eq!(bench.session.handle_pubcomp(id(2)), Acknowledged::Unknown);
     assert_eq!(bench.session.handle_puback(id(77)), Acknowledged::Unknown);
     assert_eq!(bench.session.inflight(), 2);
@@ -199,7 +199,7 @@ fn receive_maximum_holds_qos_1_and_2_back_and_lets_qos_0_pass() {
     bench.session.handle_puback(id(1));
     assert_eq!(bench.brief(), sent(&[(3, false, "c")]));
     // Resumed with less: never more than that, PUBRELs counted.
-    bench.session.handle_pubrec(id(2), ReasonCode::Success);
+    bench.session.handle_pubrec(id(2), ReasonCode::Success, &mut bench.backlog);
     bench.session.detach();
     bench.attach(1);
     assert_eq!(bench.brief(), sent(&[(2, false, "PUBREL")]));
@@ -316,7 +316,7 @@ fn what_a_leaving_member_has_not_acknowledged_goes_on_but_qos_2_in_delivery_stay
     let payloads: Vec<_> = orphans.iter().map(|orphan| orphan.message.payload()).collect();
     assert_eq!(payloads, [&b"one"[..], b"three"]);
     assert!(bench.take_orphans(None).is_empty(), "each goes once");
-    assert_eq!(bench.session.handle_pubrec(id(2), ReasonCode::Success), Acknowledged::Release);
+    assert_eq!(bench.session.handle_pubrec(id(2), ReasonCode::Success, &mut bench.backlog), Acknowledged::Release);
 }
 
 /// [MQTT-3.1.2-26] [MQTT-3.1.2-27]
@@ -678,7 +678,7 @@ proptest! {
                 assert_eq!(bench.session.handle_pubcomp(id(packet_id)), Acknowledged::Finished);
                 open.remove(place);
             } else {
-                assert_eq!(bench.session.handle_pubrec(id(packet_id), ReasonCode::Success), Acknowledged::Release);
+                assert_eq!(bench.session.handle_pubrec(id(packet_id), ReasonCode::Success, &mut bench.backlog), Acknowledged::Release);
                 open[place].2 = true;
             }
         };

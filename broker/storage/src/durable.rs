@@ -8,7 +8,9 @@ mod pending;
 mod settings;
 mod shard;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bucketmq_packet::message::{Message, QueueEntry};
 use object_store::ObjectStore;
@@ -23,7 +25,9 @@ use crate::batch::{Batch, QueueChange};
 use crate::memory::MemoryStore;
 use crate::record::cursor::Cursor;
 use crate::record::format::Format;
+use crate::record::group::Group;
 use crate::record::retained::Retained;
+use crate::record::session::Session;
 use crate::record::{DecodeError, Record};
 use crate::shard::{ShardId, Shards};
 use crate::store::{
@@ -135,15 +139,28 @@ impl DurableStore {
         Ok(Self { shards: place.shards, parts: parts.into(), tasks, retained })
     }
 
+    /// Waits until a shard takes no more writes, and says why: whoever else is writing there now has taken all of them, or soon will.
+    pub async fn failed(&self) -> DurableError {
+        let mut waiting: Vec<_> = self.parts.iter().map(|shard| Box::pin(shard.failed())).collect();
+        std::future::poll_fn(|context| {
+            let failed = waiting.iter_mut().find_map(|shard| match shard.as_mut().poll(context) {
+                Poll::Ready(error) => Some(error),
+                Poll::Pending => None,
+            });
+            failed.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
     /// Writes what there is and closes all shards, side by side. The first failure comes back; the others are closed all the same.
-    pub async fn close(self) -> Result<(), DurableError> {
+    pub async fn close(&self) -> Result<(), DurableError> {
         let closing: Vec<_> = self.parts.iter().cloned().map(|shard| tokio::spawn(async move { shard.close().await })).collect();
         let mut outcome = Ok(());
         for closed in closing {
             let closed = closed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             outcome = outcome.and(closed);
         }
-        for task in self.tasks {
+        for task in &self.tasks {
             task.abort();
         }
         outcome
@@ -216,8 +233,15 @@ struct Contents {
 impl Contents {
     async fn read(db: &Db, shard: ShardId) -> Result<Self, OpenError> {
         let mut pending = Pending::default();
+        let sessions = scan::<Session>(db, shard).await?.into_iter().map(|(_, session)| session.number);
+        let groups = scan::<Group>(db, shard).await?.into_iter().map(|(_, group)| group.number);
+        let known: HashSet<SessionNumber> = sessions.chain(groups).collect();
         for (session, cursor) in scan::<Cursor>(db, shard).await? {
             pending.found(session, cursor);
+            if !known.contains(&session) {
+                // Its Session ended, and the crash came before all of it was deleted.
+                pending.end(session);
+            }
         }
         let retained = scan::<Retained>(db, shard).await?.into_iter().map(|(_, record)| record.message).collect();
         Ok(Self { pending, retained })
@@ -239,6 +263,10 @@ async fn scan<R: Record>(db: &Db, shard: ShardId) -> Result<Vec<(R::Key, R)>, Op
 impl Store for DurableStore {
     fn shards(&self) -> Shards {
         self.shards
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
     }
 
     fn append(&self, session: SessionNumber, sequence: Sequence, entry: QueueEntry) -> Position {
@@ -357,6 +385,19 @@ impl Store for DurableStore {
 
     fn durable(&self, shard: ShardId) -> Position {
         Position(self.part(shard).durable())
+    }
+
+    fn position(&self, shard: ShardId) -> Position {
+        Position(self.part(shard).pending.lock().position)
+    }
+
+    fn together(&self, shard: ShardId, work: &mut dyn FnMut()) {
+        let _together = self.part(shard).together.read();
+        work();
+    }
+
+    fn poll_durable(&self, shard: ShardId, position: Position, context: &mut Context<'_>) -> Poll<Result<(), DurableError>> {
+        self.part(shard).poll_durable(position.0, context.waker())
     }
 
     fn wait_durable(&self, shard: ShardId, position: Position) -> BoxFuture<'_, Result<(), DurableError>> {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -143,6 +144,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn shards(&self) -> Shards {
         self.shards
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
     }
 
     fn append(&self, session: SessionNumber, sequence: Sequence, entry: QueueEntry) -> Position {
@@ -346,6 +351,18 @@ impl Store for MemoryStore {
 
     fn durable(&self, shard: ShardId) -> Position {
         Position(self.part(shard).position)
+    }
+
+    fn position(&self, shard: ShardId) -> Position {
+        self.durable(shard)
+    }
+
+    fn together(&self, _shard: ShardId, work: &mut dyn FnMut()) {
+        work();
+    }
+
+    fn poll_durable(&self, _shard: ShardId, _position: Position, _context: &mut Context<'_>) -> Poll<Result<(), DurableError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn wait_durable(&self, _shard: ShardId, _position: Position) -> BoxFuture<'_, Result<(), DurableError>> {

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use thiserror::Error;
 
@@ -150,6 +151,9 @@ pub trait Store: Send + Sync {
     /// How the store is divided.
     fn shards(&self) -> Shards;
 
+    /// True when what is written here outlives this process.
+    fn outlives_process(&self) -> bool;
+
     /// Puts `entry` into the queue of `session`. Sequences of one queue only grow.
     fn append(&self, session: SessionNumber, sequence: Sequence, entry: QueueEntry) -> Position;
 
@@ -211,6 +215,16 @@ pub trait Store: Send + Sync {
 
     /// Every write of `shard` up to here survives whatever happens to this process, as far as this store can promise that.
     fn durable(&self, shard: ShardId) -> Position;
+
+    /// The last change of `shard`, durable or not: what was made before this call is at or before it.
+    fn position(&self, shard: ShardId) -> Position;
+
+    /// Makes all changes `work` makes in `shard` kept or lost together. `work` must not wait for anything but short locks, and whoever holds a
+    /// lock that `work` takes must not call this.
+    fn together(&self, shard: ShardId, work: &mut dyn FnMut());
+
+    /// Ready when `position` of `shard` is durable, or never will be; otherwise the task of `context` is woken when it is.
+    fn poll_durable(&self, shard: ShardId, position: Position, context: &mut Context<'_>) -> Poll<Result<(), DurableError>>;
 
     /// Waits until `position` of `shard` is durable.
     fn wait_durable(&self, shard: ShardId, position: Position) -> BoxFuture<'_, Result<(), DurableError>>;

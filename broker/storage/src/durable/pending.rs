@@ -134,9 +134,8 @@ impl Pending {
 
     /// Ends the queue.
     pub(crate) fn end(&mut self, session: SessionNumber) {
-        if self.queues.remove(&session).is_none() {
-            return;
-        }
+        // Also without a queue: there may be handshakes.
+        self.queues.remove(&session);
         self.changed.remove(&session);
         self.work.look_for.retain(|(number, ..)| *number != session);
         self.work.holes.retain(|(number, _)| *number != session);
@@ -145,11 +144,8 @@ impl Pending {
 
     /// Everything before `sent` may have been sent from now on.
     pub(crate) fn sent(&mut self, session: SessionNumber, sent: Sequence) {
-        let index = &mut self.queues.entry(session).or_default().index;
-        if sent > index.sent {
-            index.sent = sent;
-            self.changed.insert(session);
-        }
+        self.queues.entry(session).or_default().index.sent = sent;
+        self.changed.insert(session);
     }
 
     /// A chunk has been read by somebody who began at `from`.

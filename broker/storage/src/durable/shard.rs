@@ -7,10 +7,11 @@
 use std::error::Error;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use bucketmq_packet::PacketIdentifier;
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use slatedb::config::{FlushOptions, FlushType};
 use slatedb::{Db, WriteBatch};
 use tokio::sync::{Notify, watch};
@@ -48,7 +49,11 @@ pub(crate) struct Shard {
     pub(crate) id: ShardId,
     pub(crate) db: Db,
     pub(crate) pending: Mutex<Pending>,
+    /// Held for reading while changes are made that belong together, for writing while they are taken.
+    pub(crate) together: RwLock<()>,
     progress: watch::Sender<Progress>,
+    /// Tasks to be woken when a change is durable.
+    wakers: Mutex<Vec<(u64, Waker)>>,
     /// The newest change somebody waits for: in the database, in the bucket.
     wanted: Mutex<Wanted>,
     wake: Notify,
@@ -73,6 +78,8 @@ impl Shard {
             id,
             db,
             pending: Mutex::new(pending),
+            together: RwLock::new(()),
+            wakers: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
             wanted: Mutex::new(Wanted::default()),
             wake: Notify::new(),
@@ -105,7 +112,56 @@ impl Shard {
         self.want(|wanted| wanted.durable = wanted.durable.max(position));
         self.wait(|progress| progress.durable >= position)
             .await
-            .map_err(|cause| DurableError { shard: self.id, source: Box::new(Shared(cause)) })
+            .map_err(|cause| self.lost(cause))
+    }
+
+    /// Ready when the change `position` is in the bucket, or never will be; otherwise `waker` is called then.
+    pub(crate) fn poll_durable(&self, position: u64, waker: &Waker) -> Poll<Result<(), DurableError>> {
+        // With the wakers locked, so that progress made from here on finds this one.
+        let mut wakers = self.wakers.lock();
+        let progress = self.progress.borrow();
+        if progress.durable >= position {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(cause) = &progress.failed {
+            return Poll::Ready(Err(self.lost(cause.clone())));
+        }
+        drop(progress);
+        wakers.push((position, waker.clone()));
+        drop(wakers);
+        let mut wanted = self.wanted.lock();
+        if wanted.durable < position {
+            wanted.durable = position;
+            drop(wanted);
+            self.wake.notify_one();
+        }
+        Poll::Pending
+    }
+
+    /// Waits until the shard takes no more writes.
+    pub(crate) async fn failed(&self) -> DurableError {
+        match self.progress.subscribe().wait_for(|progress| progress.failed.is_some()).await {
+            Ok(progress) => self.lost(progress.failed.clone().unwrap_or_else(|| Arc::new(Closed))),
+            Err(_) => self.lost(Arc::new(Closed)),
+        }
+    }
+
+    fn lost(&self, cause: Cause) -> DurableError {
+        DurableError { shard: self.id, source: Box::new(Shared(cause)) }
+    }
+
+    /// Tells how far the shard has come, and wakes whom that concerns.
+    fn advance(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(change);
+        let (durable, failed) = {
+            let progress = self.progress.borrow();
+            (progress.durable, progress.failed.is_some())
+        };
+        let reached: Vec<Waker> =
+            self.wakers.lock().extract_if(.., |(position, _)| failed || *position <= durable).map(|(_, waker)| waker).collect();
+        for waker in reached {
+            waker.wake();
+        }
     }
 
     /// Waits until everything changed so far can be read from the database.
@@ -224,7 +280,7 @@ impl Writer {
                         if let Some(sequence) = sequence {
                             unflushed.push((position, sequence));
                         }
-                        shard.progress.send_modify(|progress| {
+                        shard.advance(|progress| {
                             progress.written = position;
                             if unflushed.is_empty() {
                                 progress.durable = progress.durable.max(position);
@@ -252,7 +308,7 @@ impl Writer {
                     let durable = unflushed.iter().filter(|(_, sequence)| *sequence <= reached).map(|(position, _)| *position).max();
                     unflushed.retain(|(_, sequence)| *sequence > reached);
                     let all = unflushed.is_empty();
-                    shard.progress.send_modify(|progress| {
+                    shard.advance(|progress| {
                         progress.durable = if all { progress.written } else { progress.durable.max(durable.unwrap_or(0)) };
                     });
                 }
@@ -262,7 +318,7 @@ impl Writer {
 
     fn fail(&self, error: impl Error + Send + Sync + 'static) {
         warn!(shard = %self.shard.id, error = %error, "shard takes no more writes");
-        self.shard.progress.send_modify(|progress| progress.failed = Some(Arc::new(error)));
+        self.shard.advance(|progress| progress.failed = Some(Arc::new(error)));
     }
 
     /// Flushes the log, and now and then the memtable.
@@ -291,6 +347,7 @@ impl Writer {
     async fn write(&mut self) -> Result<(u64, Option<u64>), WriteError> {
         let shard = &self.shard;
         let (batch, position) = {
+            let _together = shard.together.write();
             let mut pending = shard.pending.lock();
             let batch = pending.take();
             (batch, pending.position)
