@@ -12,24 +12,23 @@ pub use url::{AzureUrl, BucketUrl, GcsUrl, S3Url};
 
 /// The bucket and the limits of its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct BucketConfig {
-    /// `s3://name/prefix`, `gs://name/prefix`, `az://account/container/prefix`, `file:///dir` or `memory://`, with parameters. Secrets have no place in it.
+    /// `memory://`, the default: state lives as long as the process. `s3://name/prefix`, `gs://name/prefix`, `az://account/container/prefix`, or `file:///dir`, with parameters. Secrets have no place in it.
     pub url: BucketUrl,
     /// One request with all its attempts. 30 s: long enough for a part of 8 MiB on a slow link, and the broker stops acknowledging long before that.
-    #[serde(default = "default_request_timeout", with = "humantime_serde")]
+    #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub request_timeout: Duration,
     /// One attempt of a request, and the longest pause in the middle of a body. 10 s: a healthy bucket answers in a tenth of one, so what takes longer is lost.
-    #[serde(default = "default_attempt_timeout", with = "humantime_serde")]
+    #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub attempt_timeout: Duration,
     /// Making a connection, TLS included. 3 s let a handshake pass that lost a packet once.
-    #[serde(default = "default_connect_timeout", with = "humantime_serde")]
+    #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
     /// Attempts of one request, the first included. 4, with waits that grow from 100 ms to 2 s: who asks decides about more.
-    #[serde(default = "default_max_attempts")]
     #[schemars(range(min = 1, max = 10))]
     pub max_attempts: u32,
 }
@@ -50,20 +49,10 @@ impl ConfigError {
     }
 }
 
-fn default_request_timeout() -> Duration {
-    Duration::from_secs(30)
-}
-
-fn default_attempt_timeout() -> Duration {
-    Duration::from_secs(10)
-}
-
-fn default_connect_timeout() -> Duration {
-    Duration::from_secs(3)
-}
-
-fn default_max_attempts() -> u32 {
-    4
+impl Default for BucketConfig {
+    fn default() -> BucketConfig {
+        BucketConfig::new(BucketUrl::Memory)
+    }
 }
 
 impl BucketConfig {
@@ -71,10 +60,10 @@ impl BucketConfig {
     pub fn new(url: BucketUrl) -> BucketConfig {
         BucketConfig {
             url,
-            request_timeout: default_request_timeout(),
-            attempt_timeout: default_attempt_timeout(),
-            connect_timeout: default_connect_timeout(),
-            max_attempts: default_max_attempts(),
+            request_timeout: Duration::from_secs(30),
+            attempt_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+            max_attempts: 4,
         }
     }
 

@@ -1,18 +1,19 @@
 //! What all connections share: who is there, what is subscribed, what is retained, what is allowed, what is counted.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bucketmq_access::Access;
 use bucketmq_routing::{Matches, Subscriptions};
-use bucketmq_storage::{SessionNumber, ShardId, Shards, Store};
+use bucketmq_storage::{MemoryStore, SessionNumber, ShardId, Shards, Store};
 use parking_lot::{Mutex, RwLock};
 
 use crate::client::ClientRef;
 use crate::config::Limits;
+use crate::durable::outbox::Outbox;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::registry::Registry;
@@ -41,10 +42,16 @@ pub struct Broker {
     pub groups: Groups,
     /// Where queues and retained messages live.
     pub store: Arc<dyn Store>,
+    /// Where the queues of Sessions live that end with their connection; the same as `store` when that is memory too.
+    pub volatile: Arc<dyn Store>,
+    /// Messages on their way between shards, for each publisher shard; none without a bucket.
+    pub outboxes: Vec<Outbox>,
     /// Which shard a Client Identifier belongs to.
     pub shards: Shards,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// This broker, for tasks it starts.
+    me: OnceLock<Weak<Broker>>,
     next_number: AtomicU64,
     wide: Mutex<HashMap<String, Wide>>,
     shedding_qos0: AtomicBool,
@@ -55,6 +62,13 @@ pub struct Broker {
 impl Broker {
     /// A broker without Clients.
     pub fn new(limits: Limits, access: Access, store: Arc<dyn Store>) -> Self {
+        Self::with_outboxes(limits, access, store, Vec::new(), 1)
+    }
+
+    /// A broker whose state outlives it: with its outboxes, and the first number for a new Session.
+    pub fn with_outboxes(limits: Limits, access: Access, store: Arc<dyn Store>, outboxes: Vec<Outbox>, next_number: u64) -> Self {
+        let volatile: Arc<dyn Store> =
+            if store.outlives_process() { Arc::new(MemoryStore::new(store.shards())) } else { store.clone() };
         Self {
             started: Instant::now(),
             limits: ArcSwap::from_pointee(limits),
@@ -65,13 +79,26 @@ impl Broker {
             groups: Groups::default(),
             shards: store.shards(),
             store,
+            volatile,
+            outboxes,
             metrics: Arc::default(),
-            next_number: AtomicU64::new(1),
+            me: OnceLock::new(),
+            next_number: AtomicU64::new(next_number),
             wide: Mutex::default(),
             shedding_qos0: AtomicBool::new(false),
             shedding_connections: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// Lets the broker start tasks of its own.
+    pub fn know(self: &Arc<Self>) {
+        let _ = self.me.set(Arc::downgrade(self));
+    }
+
+    /// This broker, once [`Self::know`] has been called.
+    pub fn me(&self) -> Option<Arc<Self>> {
+        self.me.get().and_then(Weak::upgrade)
     }
 
     /// Wall clock, milliseconds since 1970: for everything that outlives the process.

@@ -78,12 +78,16 @@ pub struct Client {
     pub shard: ShardId,
     /// The Session's number in storage, never reused while the broker runs.
     pub number: SessionNumber,
+    /// True when the Session outlives the broker.
+    pub stored: bool,
+    /// Messages of its own in the outbox that have not been applied: what it publishes goes behind them.
+    pub rows: AtomicU32,
     state: Mutex<State>,
 }
 
 impl Client {
     /// A new Client without a connection.
-    pub fn new(id: &str, owner: Option<Arc<str>>, shard: ShardId, number: SessionNumber, session: Session) -> Self {
+    pub fn new(id: &str, owner: Option<Arc<str>>, shard: ShardId, number: SessionNumber, session: Session, stored: bool) -> Self {
         Self {
             last_seen: AtomicU32::new(0),
             keep_alive_limit: AtomicU32::new(0),
@@ -95,6 +99,8 @@ impl Client {
             owner,
             shard,
             number,
+            stored,
+            rows: AtomicU32::new(0),
             state: Mutex::new(State {
                 session,
                 epoch: 0,

@@ -50,23 +50,9 @@ pub struct Config {
     /// What the broker tells about itself. The level is changed by a reload, the format by a restart.
     pub log: Log,
     /// Where durable state lives. Changed by a restart.
-    pub bucket: Bucket,
+    pub bucket: bucketmq_bucket::BucketConfig,
     /// The `$SYS` topics, the broker about itself. Changed by a restart.
     pub sys_topics: SysTopics,
-}
-
-/// Where durable state lives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Bucket {
-    /// `memory://`, the default and all there is: state lives as long as the process.
-    pub url: String,
-}
-
-impl Default for Bucket {
-    fn default() -> Self {
-        Self { url: "memory://".to_owned() }
-    }
 }
 
 /// The `$SYS` topics.
@@ -94,7 +80,7 @@ pub struct ServeFlags {
     /// tls://0.0.0.0:8883?cert=server.pem&key=server.key&client_ca=ca.pem
     #[arg(long, value_name = "URL")]
     pub listen: Vec<String>,
-    /// Where durable state lives; only memory:// so far.
+    /// Where durable state lives, such as s3://name/prefix?region=eu-central-1 or file:///var/lib/bucketmq; memory:// keeps none.
     #[arg(long, value_name = "URL")]
     pub bucket: Option<String>,
     /// Where health and metrics are served, such as http://127.0.0.1:9090; empty switches them off.
@@ -168,7 +154,7 @@ impl Loaded {
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let changed = [
         ("admin.listen", old.admin.listen != new.admin.listen),
-        ("bucket.url", old.bucket.url != new.bucket.url),
+        ("bucket", old.bucket != new.bucket),
         ("log.format", old.log.format != new.log.format),
         ("sys_topics.interval", old.sys_topics.interval != new.sys_topics.interval),
     ];
@@ -178,7 +164,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
 /// Puts the values that wait for a restart back to what is in force, so that the configuration kept after a reload, and its hash, are the truth.
 pub fn keep_until_restart(old: &Config, new: &mut Config) {
     new.admin.listen.clone_from(&old.admin.listen);
-    new.bucket.url.clone_from(&old.bucket.url);
+    new.bucket.clone_from(&old.bucket);
     new.log.format = old.log.format;
     new.sys_topics.interval = old.sys_topics.interval;
 }
@@ -270,9 +256,9 @@ fn complete(mut config: Config, tree: &Node, flags: &ServeFlags) -> (Config, Vec
     if let Err(error) = log::parse_level(&config.log.level) {
         wrong(at("log.level"), "log.level".into(), error.to_string());
     }
-    if config.bucket.url != "memory://" {
-        let problem = format!("expected memory://, which is all there is so far, found {:?}", config.bucket.url);
-        wrong(at("bucket.url"), "bucket.url".into(), problem);
+    if let Err(error) = config.bucket.validate() {
+        let key = format!("bucket.{}", error.key);
+        wrong(at(&key), key, error.problem);
     }
     let interval = config.sys_topics.interval;
     if interval.subsec_nanos() != 0 || interval > Duration::from_secs(86_400) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bucketmq_access::{Attempt, Exchange, Principal};
 use bucketmq_listener::{Accepted, ListenerHandle, Transport};
@@ -10,7 +11,9 @@ use bucketmq_packet::connect::version_hint;
 use bucketmq_packet::{
     ConnAck, ConnAckProperties, Connect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, Sender, Violation, decode, topic,
 };
-use bucketmq_session::{Link, LinkParameters, Session, Will};
+use bucketmq_session::{Gate, Link, LinkParameters, Session, Will};
+use bucketmq_storage::Batch;
+use bucketmq_storage::record::session::Presence;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, info};
 
@@ -18,6 +21,9 @@ use crate::broker::Broker;
 use crate::client::{Client, ClientRef, State};
 use crate::config::Limits;
 use crate::connection::{Connection, Opened, Terms};
+use crate::deliver::StoreBacklog;
+use crate::durable::records;
+use crate::durable::waits::Waits;
 use crate::enhanced::{Dialogue, Proof, Unproven};
 use crate::rate::Rates;
 use crate::session_end::Ended;
@@ -124,7 +130,10 @@ async fn open(broker: Arc<Broker>, accepted: Accepted) -> Option<Connection> {
     let opened =
         outcome.and_then(|(principal, proof)| open_session(&broker, &connect, assigned.as_deref(), principal, proof.as_ref(), &listener));
     match opened {
-        Ok((terms, connack)) => Some(Connection::new(Opened { transport, permit, pending, connack, terms })),
+        Ok((terms, connack, resting)) => {
+            let connection = Connection::new(Opened { transport, permit, pending, connack, terms });
+            connection.rest_on(resting).await
+        }
         Err(refused) => {
             debug!(client_id = connect.client_id, remote_addr = ?remote_addr, reason_code = ?refused.reason_code, clause = refused.clause, "CONNECT refused");
             refuse(&broker, &mut transport, Some(refused), client_max_packet_size).await;
@@ -272,7 +281,7 @@ fn open_session(
     principal: Principal,
     proof: Option<&Proof>,
     listener: &Arc<ListenerHandle>,
-) -> Result<(Terms, Vec<u8>), Refused> {
+) -> Result<(Terms, Vec<u8>, Resting), Refused> {
     let limits = broker.limits.load();
     let version = connect.version;
     let v5 = version == ProtocolVersion::V5;
@@ -346,7 +355,7 @@ fn open_session(
     }
     let take =
         Take { broker, client_id, clean_start: connect.clean_start, expiry, parameters, will, keep_alive, owner: principal.username() };
-    let Some((client, epoch, session_present)) = take.open() else {
+    let Some((client, epoch, session_present, resting)) = take.open() else {
         return Err(Refused {
             version: Some(version),
             reason_code: ReasonCode::NotAuthorized,
@@ -372,7 +381,7 @@ fn open_session(
         listener: listener.clone(),
         rates,
     };
-    Ok((terms, connack))
+    Ok((terms, connack, resting))
 }
 
 /// Keep Alive in force, and what CONNACK must say when it is not the Client's [MQTT-3.2.2-22] [MQTT-3.1.2-21].
@@ -390,6 +399,37 @@ fn keep_alive(connect: &Connect<'_>, limits: &Limits) -> (u16, Option<u16>) {
     (used, (used != asked).then_some(used))
 }
 
+/// What CONNACK rests on.
+#[derive(Default)]
+pub struct Resting {
+    /// Until this is durable it is not sent.
+    waits: Waits,
+    /// What the Session may do from then on.
+    gate: Option<Gate>,
+}
+
+/// CONNACK waits this long for the bucket; then the Client is told that the Server is unavailable.
+const CONNACK_DEADLINE: Duration = Duration::from_secs(30);
+
+impl Connection {
+    /// Waits for what CONNACK rests on. None: it took too long, and the connection is closed.
+    async fn rest_on(self, resting: Resting) -> Option<Self> {
+        let Resting { waits, gate } = resting;
+        let broker = self.terms.broker.clone();
+        if !matches!(tokio::time::timeout(CONNACK_DEADLINE, waits.wait(&*broker.store)).await, Ok(Ok(()))) {
+            self.refuse_late().await;
+            return None;
+        }
+        if let Some(gate) = gate {
+            let mut state = self.terms.client.lock();
+            if state.epoch == self.terms.epoch {
+                state.session.open_gate(gate);
+            }
+        }
+        Some(self)
+    }
+}
+
 /// Everything [`Take::open`] needs to give a connection its Session.
 struct Take<'a> {
     broker: &'a Arc<Broker>,
@@ -403,8 +443,8 @@ struct Take<'a> {
 }
 
 impl Take<'_> {
-    /// Gives the Session: resumed, or new after the old one has ended. None: it belongs to another principal.
-    fn open(mut self) -> Option<(ClientRef, u32, bool)> {
+    /// Gives the Session: resumed, or new after the old one has ended, and what CONNACK rests on. None: it belongs to another principal.
+    fn open(mut self) -> Option<(ClientRef, u32, bool, Resting)> {
         let broker = self.broker;
         let outcome = broker.registry.replace(self.client_id, |existing| {
             let mut ended = None;
@@ -419,21 +459,24 @@ impl Take<'_> {
                     // its connection, so there is nothing to resume when that is taken over.
                     let ends_with_connection = state.session.is_transient() && client.connected.load(Ordering::Relaxed);
                     if !self.clean_start && !ends_with_connection {
-                        let (epoch, farewell) = self.resume(client, &mut state);
-                        return (None, Some((client.clone(), epoch, true, Some(farewell))));
+                        let (epoch, farewell, resting) = self.resume(client, &mut state);
+                        return (None, Some((client.clone(), epoch, true, Some(farewell), resting)));
                     }
                     ended = Some(Ended::end(broker, client, &mut state, true));
                 }
             }
             let client = self.create();
-            (Some(client.clone()), Some((client, 1, false, ended)))
+            // A Session that ends by Clean Start must not come back after a crash.
+            let end = ended.as_ref().and_then(|ended| ended.position);
+            let resting = Resting { waits: end.map(|(shard, position)| Waits::one(shard, position)).unwrap_or_default(), gate: None };
+            (Some(client.clone()), Some((client, 1, false, ended, resting)))
         });
-        let (client, epoch, session_present, farewell) = outcome?;
+        let (client, epoch, session_present, farewell, resting) = outcome?;
         if let Some(farewell) = farewell {
             farewell.carry_out(broker);
         }
         broker.drain_groups_for(&client);
-        Some((client, epoch, session_present))
+        Some((client, epoch, session_present, resting))
     }
 
     fn create(&mut self) -> ClientRef {
@@ -442,8 +485,27 @@ impl Take<'_> {
         let mut session = Session::new(self.expiry);
         session.will = self.will.take();
         session.attach(Link::new(self.parameters));
-        let client = Client::new(self.client_id, self.owner.map(Arc::from), shard, broker.next_number(shard), session);
-        client.lock().epoch = 1;
+        let outlives = broker.store.outlives_process();
+        let stored = outlives && !session.is_transient();
+        if stored {
+            session.store();
+        }
+        let client = Client::new(self.client_id, self.owner.map(Arc::from), shard, broker.next_number(shard), session, stored);
+        {
+            let mut state = client.lock();
+            state.epoch = 1;
+            let mut batch = Batch::default();
+            if stored {
+                records::put_session(&mut batch, &client, &state.session, Presence::Connected);
+            }
+            if let Some(will) = state.session.will.as_deref().filter(|_| outlives) {
+                records::put_will(&mut batch, &client, will, None);
+            }
+            if stored || outlives && state.session.will.is_some() {
+                // Nobody waits: a Session that is lost before it is written shows as Session Present 0.
+                broker.store.write(shard, batch);
+            }
+        }
         self.mark_connected(&client);
         ClientRef(Arc::new(client))
     }
@@ -457,13 +519,29 @@ impl Take<'_> {
         client.connected.store(true, Ordering::Relaxed);
     }
 
-    fn resume(&mut self, client: &ClientRef, state: &mut State) -> (u32, Ended) {
+    fn resume(&mut self, client: &ClientRef, state: &mut State) -> (u32, Ended, Resting) {
+        let had_will = state.session.will.is_some();
         let farewell = Ended::replace_connection(client, state, self.broker);
         state.epoch += 1;
         state.session.expiry_interval = self.expiry;
         state.session.will = self.will.take();
         state.session.attach(Link::new(self.parameters));
         self.mark_connected(client);
-        (state.epoch, farewell)
+        let mut resting = Resting::default();
+        if client.stored {
+            let broker = self.broker;
+            let mut batch = Batch::default();
+            records::put_session(&mut batch, client, &state.session, Presence::Connected);
+            match &state.session.will {
+                Some(will) => records::put_will(&mut batch, client, will, None),
+                None if had_will => records::delete_will(&mut batch, client),
+                None => {}
+            }
+            broker.store.write(client.shard, batch);
+            resting.gate = state.session.ask(&mut StoreBacklog::new(broker, client));
+            // Otherwise a crash would count the old expiry and fire the old Will.
+            resting.waits.add(client.shard, broker.store.position(client.shard));
+        }
+        (state.epoch, farewell, resting)
     }
 }

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use bucketmq_access::{Exchange, Principal};
 use bucketmq_listener::{ConnectionPermit, ListenerHandle, Transport};
-use bucketmq_packet::{Disconnect, Packet, PacketType, ProtocolVersion, ReasonCode, Violation};
-use bucketmq_session::AliasesIn;
+use bucketmq_packet::message::QueueEntry;
+use bucketmq_packet::{ConnAck, ConnAckProperties, Disconnect, Packet, PacketType, ProtocolVersion, ReasonCode, Violation};
+use bucketmq_session::{AliasesIn, Gate, PageWanted, Session};
+use bucketmq_storage::{Position, ReadError, Sequence, ShardId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tracing::debug;
@@ -24,7 +26,9 @@ use crate::broker::Broker;
 use crate::buffers::{self, READ_BYTES};
 use crate::client::{ClientRef, Flow};
 use crate::config::Limits;
-use crate::deliver::StoreBacklog;
+use crate::deliver::{PAGE_BYTES, StoreBacklog};
+use crate::durable::pledges::Pledges;
+use crate::durable::waits::Waits;
 use crate::metrics::Closed;
 use crate::moment::Moment;
 use crate::publish::{HOLD_MS_MAX, MatchCache, Scratch, wake};
@@ -70,9 +74,23 @@ impl From<io::Error> for Closing {
 /// A publisher that waits: for a full subscriber, or for its own rate.
 struct Hold {
     sleep: Pin<Box<Sleep>>,
+    /// What has to be durable first; the time does not matter then.
+    waits: Option<Waits>,
     target: Option<ClientRef>,
     /// What the target's count of drains was when the wait began.
     drained: u32,
+}
+
+type Page = Pin<Box<dyn Future<Output = Result<Vec<(Sequence, QueueEntry)>, ReadError>> + Send>>;
+
+/// What a Session that outlives the broker waits for.
+#[derive(Default)]
+struct Reading {
+    /// Until this is durable, messages may not leave.
+    gate: Option<(Waits, Gate)>,
+    registered: Option<(ShardId, Position)>,
+    /// The next part of its queue.
+    page: Option<(PageWanted, Page)>,
 }
 
 /// One Network Connection with an accepted CONNECT.
@@ -84,6 +102,12 @@ pub struct Connection {
     pub(crate) exchange: Option<Box<Exchange>>,
     /// QoS 1 PUBLISHes of this batch whose PUBACK is not written yet.
     pub(crate) unacknowledged: usize,
+    /// Acknowledgements that wait for the bucket.
+    pub(crate) pledges: Option<Box<Pledges>>,
+    /// The retained messages of the run that is held have been written.
+    pub(crate) retained_written: bool,
+    /// What the Session waits for from the bucket.
+    reading: Option<Box<Reading>>,
     transport: Option<Transport>,
     permit: Option<ConnectionPermit>,
     /// The beginning of a packet whose rest has not come, or everything not handled while held.
@@ -99,6 +123,8 @@ pub struct Connection {
     /// Whom the last hold waited for in vain: only this subscriber lags, not others that happen to be full as well.
     hold_over: Option<ClientRef>,
     reprocess: bool,
+    /// Not read because too much waits for the bucket.
+    unread: bool,
     /// When the batch that is held was read.
     received: Option<Moment>,
     /// The same of the oldest message in `writing`.
@@ -157,6 +183,9 @@ impl Connection {
             aliases_in: None,
             exchange: None,
             unacknowledged: 0,
+            pledges: None,
+            retained_written: false,
+            reading: None,
             transport: Some(transport),
             permit: Some(permit),
             reprocess: !pending.is_empty(),
@@ -168,6 +197,7 @@ impl Connection {
             batch_bytes: 0,
             hold: None,
             hold_over: None,
+            unread: false,
             received: None,
             writing_since: None,
         }
@@ -199,7 +229,106 @@ impl Connection {
         self.terms.broker.metrics.holds.add(1);
         let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(HOLD_MS_MAX)));
         let drained = target.drained();
-        self.hold = Some(Box::new(Hold { sleep, target: Some(target), drained }));
+        self.hold = Some(Box::new(Hold { sleep, waits: None, target: Some(target), drained }));
+    }
+
+    /// Stops reading until `waits` is durable.
+    pub(crate) fn hold_until(&mut self, waits: Waits) {
+        let sleep = Box::pin(tokio::time::sleep(Duration::MAX));
+        self.hold = Some(Box::new(Hold { sleep, waits: Some(waits), target: None, drained: 0 }));
+    }
+
+    /// Has `write` encode acknowledgements that may leave when `waits` is durable, behind those before them.
+    pub(crate) fn answer(&mut self, mut waits: Waits, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.pledges.is_none() && (waits.is_empty() || waits.is_durable(&*self.terms.broker.store)) {
+            return write(self.writing_mut());
+        }
+        let mut owed = Vec::new();
+        write(&mut owed);
+        self.pledges.get_or_insert_default().owe(waits, 0, &owed);
+    }
+
+    /// The same for a packet.
+    pub(crate) fn answer_packet(&mut self, waits: Waits, packet: &Packet<'_>) {
+        let version = self.terms.version;
+        self.answer(waits, |out| packet.encode(version, out));
+        self.terms.broker.metrics.sent(packet.packet_type(), 1);
+    }
+
+    /// What an answer from memory waits for: everything written of this Client.
+    pub(crate) fn all_of_client(&self) -> Waits {
+        let Terms { broker, client, .. } = &self.terms;
+        if client.stored { Waits::one(client.shard, broker.store.position(client.shard)) } else { Waits::default() }
+    }
+
+    /// Moves the acknowledgements whose time has come to the output.
+    fn poll_pledges(&mut self, context: &mut Context<'_>) -> Result<(), Closing> {
+        let Some(mut pledges) = self.pledges.take() else { return Ok(()) };
+        let broker = self.terms.broker.clone();
+        pledges.poll(&*broker.store, context, self.writing_mut()).map_err(|_| Closing::Server(ReasonCode::ServerUnavailable))?;
+        if !pledges.is_empty() {
+            self.pledges = Some(pledges);
+        }
+        Ok(())
+    }
+
+    /// True when the Client has to wait with more until what it sent before is acknowledged: a rule of 5.0 that others are held to by not being read.
+    fn is_over_quota(&self, limits: &Limits) -> bool {
+        self.pledges.as_ref().is_some_and(|pledges| {
+            pledges.bytes() as u64 > limits.output_buffer_bytes.as_u64()
+                || self.terms.version != ProtocolVersion::V5 && pledges.publishes() >= usize::from(self.terms.receive_maximum)
+        })
+    }
+
+    /// Asks the bucket for what the Session wants from it, and gives the Session what has come. True: something came.
+    fn poll_reading(&mut self, context: &mut Context<'_>) -> Result<bool, Closing> {
+        let Some(mut reading) = self.reading.take() else { return Ok(false) };
+        let Terms { broker, client, epoch, .. } = &self.terms;
+        let mut came = false;
+        if let Some((waits, gate)) = &mut reading.gate
+            && let Poll::Ready(outcome) = waits.poll_once(&*broker.store, context, &mut reading.registered)
+        {
+            outcome.map_err(|_| Closing::Server(ReasonCode::ServerUnavailable))?;
+            let mut state = client.lock();
+            if state.epoch == *epoch {
+                state.session.open_gate(*gate);
+            }
+            drop(state);
+            reading.gate = None;
+            came = true;
+        }
+        if let Some((wanted, page)) = &mut reading.page
+            && let Poll::Ready(page) = page.as_mut().poll(context)
+        {
+            let page = page.map_err(|error| {
+                tracing::warn!(client_id = &*client.id, error = %error, "a queue cannot be read");
+                Closing::Server(ReasonCode::ServerUnavailable)
+            })?;
+            let page = page.into_iter().map(|(sequence, entry)| (sequence.0, entry)).collect();
+            let mut state = client.lock();
+            if state.epoch == *epoch {
+                state.session.accept_page(*wanted, page, &mut StoreBacklog::new(broker, client));
+            }
+            drop(state);
+            reading.page = None;
+            came = true;
+        }
+        if reading.gate.is_some() || reading.page.is_some() {
+            self.reading = Some(reading);
+        }
+        Ok(came)
+    }
+
+    /// Writes what there is and what comes from the bucket meanwhile.
+    fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closing>> {
+        loop {
+            let outcome = self.poll_flush(context);
+            match self.poll_reading(context) {
+                Err(closing) => return Poll::Ready(Err(closing)),
+                Ok(true) if !matches!(outcome, Poll::Ready(Err(_))) => {}
+                Ok(_) => return outcome,
+            }
+        }
     }
 
     /// Looks at what others want of this task: take-over, close.
@@ -285,6 +414,10 @@ impl Connection {
                 });
                 broker.metrics.sent(PacketType::Publish, before.saturating_sub(state.session.waiting()).saturating_sub(dropped));
             }
+            if self.terms.client.stored {
+                let reading = &mut self.reading;
+                want_from_bucket(broker, &self.terms.client, &mut state.session, reading);
+            }
             if !state.walks.is_empty() {
                 crate::retained::walk(broker, &self.terms.client, state);
             }
@@ -310,6 +443,12 @@ impl Connection {
     /// Polls the hold. Ready: there is none any more.
     fn poll_hold(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(hold) = &mut self.hold else { return Poll::Ready(()) };
+        if let Some(waits) = &mut hold.waits {
+            // A shard that fails ends the broker; until then nothing more is taken.
+            let Poll::Ready(Ok(())) = waits.poll(&*self.terms.broker.store, context) else { return Poll::Pending };
+            self.hold = None;
+            return Poll::Ready(());
+        }
         if let Some(target) = &hold.target {
             if target.flow() != Flow::Full {
                 self.hold = None;
@@ -413,7 +552,7 @@ impl Connection {
         let outcome = self.handle_packets(input, limits, &mut scratch);
         let now = broker.moment();
         scratch.finish(&broker, received, now);
-        self.unacknowledged = 0;
+        self.unacknowledged = self.pledges.as_ref().map_or(0, |pledges| pledges.publishes());
         let used = outcome?;
         let second = now.second();
         if used < input.len() {
@@ -431,7 +570,7 @@ impl Connection {
         if !wait.is_zero() && self.hold.is_none() {
             // What is not read cannot count against the Keep Alive.
             self.terms.client.seen(second.saturating_add(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX) + 1));
-            self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), target: None, drained: 0 }));
+            self.hold = Some(Box::new(Hold { sleep: Box::pin(tokio::time::sleep(wait)), waits: None, target: None, drained: 0 }));
         }
         Ok(())
     }
@@ -463,7 +602,11 @@ impl Connection {
             return Poll::Ready(closing);
         }
         let limits = self.terms.broker.limits.load();
-        let mut blocked = match self.poll_flush(context) {
+        if let Err(closing) = self.poll_pledges(context) {
+            return Poll::Ready(closing);
+        }
+        self.unacknowledged = self.pledges.as_ref().map_or(0, |pledges| pledges.publishes());
+        let mut blocked = match self.poll_output(context) {
             Poll::Ready(Err(closing)) => return Poll::Ready(closing),
             Poll::Ready(Ok(())) => false,
             Poll::Pending => true,
@@ -473,13 +616,25 @@ impl Connection {
             if blocked && self.writing.len() - self.written > limits.output_buffer_bytes.as_u64() as usize {
                 return Poll::Pending;
             }
+            if self.is_over_quota(&limits) {
+                // What is not read cannot count against the Keep Alive.
+                self.unread = true;
+                self.terms.client.seen(u32::MAX);
+                return Poll::Pending;
+            }
+            if std::mem::take(&mut self.unread) {
+                self.terms.client.seen(self.terms.broker.second());
+            }
             match self.poll_input(context, &limits) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(closing)) => return Poll::Ready(closing),
                 Poll::Ready(Ok(())) => {}
             }
+            if let Err(closing) = self.poll_pledges(context) {
+                return Poll::Ready(closing);
+            }
             if !blocked {
-                blocked = match self.poll_flush(context) {
+                blocked = match self.poll_output(context) {
                     Poll::Ready(Err(closing)) => return Poll::Ready(closing),
                     Poll::Ready(Ok(())) => false,
                     Poll::Pending => true,
@@ -506,6 +661,18 @@ impl Connection {
         });
         self.leave(&closing);
         // Cold and larger than the rest of this future: boxed, so that an idle connection does not carry it.
+        Box::pin(self.say_goodbye(closing)).await;
+    }
+
+    /// The bucket did not answer in time: CONNACK says so instead of what it was to say, and the Session waits for the next connection.
+    pub(crate) async fn refuse_late(mut self) {
+        self.writing = Vec::new();
+        let properties = ConnAckProperties { reason_string: Some("the bucket does not answer"), ..ConnAckProperties::default() };
+        let reason_code = ReasonCode::ServerUnavailable;
+        ConnAck { session_present: false, reason_code, properties }.encode(self.terms.version, &mut self.writing);
+        self.terms.broker.metrics.closed(Closed::Server);
+        let closing = Closing::Disconnect { with_will: true };
+        self.leave(&closing);
         Box::pin(self.say_goodbye(closing)).await;
     }
 
@@ -555,6 +722,23 @@ impl Connection {
             io::Result::Ok(())
         };
         let _ = tokio::time::timeout(LINGER, goodbye).await;
+    }
+}
+
+/// Notes what the Session wants from the bucket and has not asked for yet, and tells the bucket what is over.
+fn want_from_bucket(broker: &Arc<Broker>, client: &ClientRef, session: &mut Session, reading: &mut Option<Box<Reading>>) {
+    session.settle(&mut StoreBacklog::new(broker, client));
+    if session.wants_gate() && reading.as_ref().is_none_or(|reading| reading.gate.is_none()) {
+        let gate = session.ask(&mut StoreBacklog::new(broker, client));
+        let waits = Waits::one(client.shard, broker.store.position(client.shard));
+        reading.get_or_insert_default().gate = gate.map(|gate| (waits, gate));
+    }
+    if let Some(wanted) = session.page_wanted()
+        && reading.as_ref().is_none_or(|reading| reading.page.is_none())
+    {
+        let (store, number) = (broker.store.clone(), client.number);
+        let page = async move { store.page(number, Sequence(wanted.from), wanted.max_entries, PAGE_BYTES).await };
+        reading.get_or_insert_default().page = Some((wanted, Box::pin(page)));
     }
 }
 

@@ -6,19 +6,21 @@ use bucketmq_packet::message::QueueEntry;
 use bucketmq_packet::{QoS, ReasonCode};
 use bucketmq_routing::{Group, Matched, Member, Strategy};
 use bucketmq_session::{Backlog, Delivered, Delivery, DropReason, QueueLimits};
-use bucketmq_storage::{Sequence, SessionNumber, Store};
+use bucketmq_storage::record::handshake::Handshake;
+use bucketmq_storage::{Batch, Position, Sequence, SessionNumber, Store};
 
 use crate::broker::Broker;
 use crate::buffers;
 use crate::client::{Client, ClientRef, Flow, State};
 use crate::config::Limits;
+use crate::durable::waits::Waits;
 use crate::metrics::Dropped;
 use crate::moment::Moment;
 use crate::publish::Run;
 use crate::shared::Manner;
 
 /// Bytes of messages taken from a queue in the store at a time.
-const PAGE_BYTES: usize = 1024 * 1024;
+pub const PAGE_BYTES: usize = 1024 * 1024;
 
 /// Tasks to wake when a batch is through, each once, and since when the batch is being handled.
 #[derive(Default)]
@@ -26,12 +28,14 @@ pub struct Wakes {
     wakers: Vec<Waker>,
     /// When the batch was read.
     received: Option<Moment>,
+    /// What was stored for Sessions that outlive the broker since this was last taken: the publisher's acknowledgement waits for it.
+    pub waits: Waits,
 }
 
 impl Wakes {
     /// For a batch read at `received`.
     pub fn since(received: Moment) -> Self {
-        Self { wakers: Vec::new(), received: Some(received) }
+        Self { wakers: Vec::new(), received: Some(received), waits: Waits::default() }
     }
 
     /// The same with the memory of an earlier batch.
@@ -54,27 +58,55 @@ impl Wakes {
     }
 }
 
-/// One Session's queue in the store.
+/// One Session's queue in the store, and how far what was done to it has to be durable.
 pub struct StoreBacklog<'a> {
     store: &'a dyn Store,
     session: SessionNumber,
+    /// The newest change of a Session that outlives the broker.
+    pub position: Option<Position>,
+    stored: bool,
 }
 
 impl<'a> StoreBacklog<'a> {
     /// The queue of `client`.
+    #[inline]
     pub fn new(broker: &'a Broker, client: &Client) -> Self {
-        Self { store: &*broker.store, session: client.number }
+        let store = if client.stored { &*broker.store } else { &*broker.volatile };
+        Self { store, session: client.number, position: None, stored: client.stored }
     }
 
     /// The queue numbered `session`.
     pub fn of(store: &'a dyn Store, session: SessionNumber) -> Self {
-        Self { store, session }
+        Self { store, session, position: None, stored: store.outlives_process() }
+    }
+
+    #[inline]
+    fn reached(&mut self, position: Position) {
+        if self.stored {
+            self.position = Some(position);
+        }
+    }
+
+    fn write(&mut self, change: impl FnOnce(&mut Batch, SessionNumber)) {
+        let mut batch = Batch::default();
+        change(&mut batch, self.session);
+        let position = self.store.write(self.session.shard(), batch);
+        self.reached(position);
+    }
+
+    /// Adds what was done to `waits`.
+    #[inline]
+    pub fn wait_in(&self, waits: &mut Waits) {
+        if let Some(position) = self.position {
+            waits.add(self.session.shard(), position);
+        }
     }
 }
 
 impl Backlog for StoreBacklog<'_> {
     fn append(&mut self, sequence: u64, entry: QueueEntry) {
-        self.store.append(self.session, Sequence(sequence), entry);
+        let position = self.store.append(self.session, Sequence(sequence), entry);
+        self.reached(position);
     }
 
     fn page(&mut self, from: u64, max_entries: usize) -> Option<Vec<(u64, QueueEntry)>> {
@@ -88,6 +120,24 @@ impl Backlog for StoreBacklog<'_> {
 
     fn remove(&mut self, sequence: u64) {
         self.store.remove(self.session, Sequence(sequence));
+    }
+
+    fn sent(&mut self, sent: u64) {
+        self.write(|batch, session| {
+            batch.sent(session, Sequence(sent));
+        });
+    }
+
+    fn released(&mut self, sequence: u64) {
+        self.write(|batch, session| {
+            batch.put(&(session, Sequence(sequence)), &Handshake::Released);
+        });
+    }
+
+    fn completed(&mut self, sequence: u64) {
+        self.write(|batch, session| {
+            batch.delete::<Handshake>(&(session, Sequence(sequence)));
+        });
     }
 }
 
@@ -124,7 +174,7 @@ impl Broker {
         if run.all_plain && no_identifiers && state.session.takes_verbatim(run.version, run.largest) {
             self.append_verbatim(run, &mut state, client.flow() == Flow::Lagging);
         } else {
-            self.deliver_items(run, client, &mut state, matched, limits);
+            self.deliver_items(run, client, &mut state, matched, limits, &mut wakes.waits);
         }
         self.settle(client, &mut state, limits, wakes);
     }
@@ -145,7 +195,16 @@ impl Broker {
         }
     }
 
-    fn deliver_items(&self, run: &Run<'_>, client: &ClientRef, state: &mut State, matched: &Matched<ClientRef>, limits: &Limits) {
+    fn deliver_items(
+        &self,
+        run: &Run<'_>,
+        client: &ClientRef,
+        state: &mut State,
+        matched: &Matched<ClientRef>,
+        limits: &Limits,
+        waits: &mut Waits,
+    ) {
+        let mut backlog = StoreBacklog::new(self, client);
         let queue = queue_limits(limits);
         let lags = client.flow() == Flow::Lagging;
         let mut tally = Tally::default();
@@ -166,9 +225,10 @@ impl Broker {
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             let retain = item.retain && matched.retain_as_published;
             let manner = Manner { qos, retain, identifiers: matched.identifiers.as_slice(), share: 0 };
-            let outcome = self.deliver_item(run, place, client, state, manner, &queue);
+            let outcome = self.deliver_item(run, place, state, manner, &queue, &mut backlog);
             tally.add(qos, outcome);
         }
+        backlog.wait_in(waits);
         tally.count(self, state);
     }
 
@@ -178,10 +238,10 @@ impl Broker {
         &self,
         run: &Run<'_>,
         place: usize,
-        client: &Client,
         state: &mut State,
         manner: Manner<'_>,
         queue: &QueueLimits,
+        backlog: &mut StoreBacklog<'_>,
     ) -> Delivered {
         let item = &run.items[place];
         state.session.deliver(
@@ -198,7 +258,7 @@ impl Broker {
                 message: &|| run.message(place),
             },
             queue,
-            &mut StoreBacklog::new(self, client),
+            backlog,
             buffers::spare,
         )
     }
@@ -208,18 +268,17 @@ impl Broker {
         &self,
         run: &Run<'_>,
         group: &Group<ClientRef>,
-        from: Option<&ClientRef>,
+        publisher: SessionNumber,
         limits: &Limits,
         wakes: &mut Wakes,
     ) {
         let queue = queue_limits(limits);
-        let publisher = from.map_or(0, |from| from.number.0);
         for (place, item) in run.items.iter().enumerate() {
             if item.duplicate {
                 continue;
             }
-            let Some(member) = self.pick(group, limits, publisher) else {
-                self.queue_for_group(group, run, place, item.qos, limits);
+            let Some(member) = self.pick(group, limits, publisher.0) else {
+                self.queue_for_group(group, run, place, item.qos, limits, &mut wakes.waits);
                 continue;
             };
             let client = &member.subscriber;
@@ -234,7 +293,9 @@ impl Broker {
             let identifier = member.options.subscription_identifier;
             let retain = item.retain && member.options.retain_as_published;
             let manner = Manner { qos, retain, identifiers: identifier.as_slice(), share };
-            let outcome = self.deliver_item(run, place, client, &mut state, manner, &queue);
+            let mut backlog = StoreBacklog::new(self, client);
+            let outcome = self.deliver_item(run, place, &mut state, manner, &queue, &mut backlog);
+            backlog.wait_in(&mut wakes.waits);
             tally.add(qos, outcome);
             tally.count(self, &mut state);
             self.settle(client, &mut state, limits, wakes);
@@ -265,7 +326,7 @@ impl Broker {
         if client.flow() == Flow::Open && (!link.has_room() || state.session.waiting() * 2 > u64::from(limits.session_queue_messages)) {
             client.set_flow(Flow::Full);
         }
-        if link.pending() > 0 || state.closing.is_some() {
+        if link.pending() > 0 || state.closing.is_some() || state.session.wants_gate() || state.session.page_wanted().is_some() {
             if state.output_since.is_none() {
                 state.output_since = wakes.received;
             }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod connect;
 pub mod connection;
 pub mod deliver;
+pub mod durable;
 mod enhanced;
 pub mod gauges;
 pub mod memory;

@@ -2,6 +2,7 @@
 //!
 //! Names are constants in this file; every name begins with `mqtt_`, every label is bounded (no Client Identifier, no topic).
 
+mod bucket;
 mod durations;
 mod export;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bucketmq_packet::{PacketType, QoS};
 
+pub use bucket::BucketExporter;
 pub use durations::Durations;
 pub use export::{Exporter, GaugeSet};
 

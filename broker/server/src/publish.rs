@@ -6,25 +6,28 @@
 
 mod run;
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 
+use bucketmq_packet::message::Message;
 use bucketmq_packet::{PacketType, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Violation, decode_publish, packet_length, topic};
-use bucketmq_routing::Matches;
+use bucketmq_routing::{Matched, Matches};
 use bucketmq_session::{AliasError, AliasesIn, put_ack, put_ack_with_reason};
+use bucketmq_storage::record::inbound::Inbound;
+use bucketmq_storage::{Batch, Position, SessionNumber, ShardId};
 
 use crate::broker::Broker;
 use crate::client::{ClientRef, Flow};
 use crate::config::Limits;
 use crate::connection::{Closing, Connection};
 use crate::deliver::Wakes;
+use crate::durable::waits::Waits;
 use crate::metrics::Dropped;
 use crate::retained;
 
 use run::RUN_ITEMS_MAX;
-pub use run::{Item, Run, Scratch};
+pub use run::{Item, Run, Scratch, Single};
 
 /// A publisher waits this long for a subscriber with a full output before QoS 0 messages are dropped for it.
 pub const HOLD_MS_MAX: u64 = 100;
@@ -114,6 +117,13 @@ impl Connection {
             self.cache = Some(cache);
             return Ok(Progress::Held);
         }
+        let through_outbox = self.goes_through_outbox(counts);
+        let retained_before = through_outbox && retains && cache.verdict == Verdict::Allowed;
+        self.retained_written &= retained_before;
+        if retained_before && !self.retained_is_durable(&broker, input, used, limits, scratch) {
+            self.cache = Some(cache);
+            return Ok(Progress::Held);
+        }
         for (qos, count) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().zip(counts) {
             broker.metrics.message_received(qos, count);
             scratch.published[qos as usize] += count;
@@ -122,17 +132,20 @@ impl Connection {
         if counts[2] > 0 || counts[1] > 0 {
             self.account_inbound(scratch, counts[1])?;
         }
+        if through_outbox && cache.verdict == Verdict::Allowed {
+            self.send_run(&broker, &input[..used], scratch);
+        }
         let mut reason_code = ReasonCode::Success;
         if cache.verdict == Verdict::Allowed {
             let Scratch { topic, items, owned_forward, kept, wakes, .. } = scratch;
             let run =
                 Run { topic, version: self.terms.version, bytes: &input[..used], items, owned_forward, kept, all_plain, largest, now };
-            if retains {
-                keep_retained(&broker, &run, limits);
+            if retains && !retained_before {
+                keep_retained(&broker, &run, limits, &mut wakes.waits);
                 cache.refresh(&broker);
             }
-            let delivered = route(&broker, &run, &cache.matches, Some(&self.terms.client), limits, wakes);
-            if !delivered {
+            let here = !through_outbox || counts[0] > 0;
+            if here && !route(&broker, &run, &cache.matches, self.terms.client.number, limits, wakes) && !through_outbox {
                 reason_code = ReasonCode::NoMatchingSubscribers;
             }
         } else {
@@ -151,7 +164,16 @@ impl Connection {
             };
         }
         if counts[1] + counts[2] > 0 {
-            self.acknowledge(&scratch.items, reason_code, counts);
+            if self.terms.client.stored && scratch.items.iter().any(|item| item.qos == QoS::ExactlyOnce && item.duplicate) {
+                // What it was the first time may not be durable yet.
+                let shard = self.terms.client.shard;
+                scratch.wakes.waits.add(shard, broker.store.position(shard));
+            }
+            let waits = scratch.wakes.waits.take();
+            self.acknowledge(&scratch.items, reason_code, counts, waits);
+        } else {
+            // Nobody is answered.
+            scratch.wakes.waits.take();
         }
         if cache.matches.plain.len() <= OWN_MATCHES_MAX {
             self.cache = Some(cache);
@@ -336,18 +358,25 @@ impl Connection {
     }
 
     /// PUBACK [MQTT-4.3.2-4] and PUBREC [MQTT-4.3.3-8] for the run, written with the batch.
-    fn acknowledge(&mut self, items: &[Item], reason_code: ReasonCode, counts: [u64; 3]) {
+    fn acknowledge(&mut self, items: &[Item], reason_code: ReasonCode, counts: [u64; 3], mut waits: Waits) {
         let version = self.terms.version;
+        let at_once = self.pledges.is_none() && (waits.is_empty() || waits.is_durable(&*self.terms.broker.store));
         if reason_code.is_error() && counts[2] > 0 {
             // [MQTT-4.3.3-9] After a PUBREC with an error the identifier is free.
             let mut state = self.terms.client.lock();
+            let mut batch = Batch::default();
             for id in
                 items.iter().filter(|item| item.qos == QoS::ExactlyOnce).filter_map(|item| bucketmq_packet::PacketIdentifier::new(item.id))
             {
                 state.session.incoming.finish(id);
+                batch.delete::<Inbound>(&(self.terms.client.number, id));
+            }
+            if self.terms.client.stored {
+                self.terms.broker.store.write(self.terms.client.shard, batch);
             }
         }
-        let out = self.writing_mut();
+        let mut owed = Vec::new();
+        let out = if at_once { self.writing_mut() } else { &mut owed };
         for item in items {
             let kind = match item.qos {
                 QoS::AtMostOnce => continue,
@@ -361,6 +390,9 @@ impl Connection {
                 let reason = if item.duplicate && !reason_code.is_error() { ReasonCode::Success } else { reason_code };
                 put_ack_with_reason(kind, id, reason, version, out);
             }
+        }
+        if !at_once {
+            self.pledges.get_or_insert_default().owe(waits, counts[1] as usize, &owed);
         }
         self.terms.broker.metrics.sent(PacketType::PubAck, counts[1]);
         self.terms.broker.metrics.sent(PacketType::PubRec, counts[2]);
@@ -379,9 +411,14 @@ fn name_run(scratch: &mut Scratch, topic: &str) -> bool {
 
 /// Keeps what is retained. The matches that the run then goes to have to be newer than this: a Subscription reads the retained messages after
 /// it is in the trie, so that one made in between misses neither the old value's successor nor the message.
-fn keep_retained(broker: &Broker, run: &Run<'_>, limits: &Limits) {
+fn keep_retained(broker: &Broker, run: &Run<'_>, limits: &Limits, waits: &mut Waits) {
+    let shard = broker.shards.of(run.topic);
     for (place, item) in run.items.iter().enumerate().filter(|(_, item)| item.retain && !item.duplicate) {
-        retained::keep(broker, run, place, item, limits);
+        let position = retained::keep(broker, run, place, item, limits);
+        // At QoS 0 nobody waits; it is written all the same, or an older value would come back.
+        if item.qos > QoS::AtMostOnce && broker.store.outlives_process() {
+            waits.add(shard, position);
+        }
     }
     // With its twin in `subscribe_one`: of a write here and a look at the trie, and a Subscription there and a look at the retained messages,
     // one sees the other.
@@ -393,7 +430,7 @@ fn route(
     broker: &Broker,
     run: &Run<'_>,
     matches: &Matches<ClientRef>,
-    from: Option<&ClientRef>,
+    from: SessionNumber,
     limits: &Limits,
     wakes: &mut Wakes,
 ) -> bool {
@@ -410,7 +447,7 @@ fn route(
     }
     for matched in &matches.plain {
         // [MQTT-3.8.3-3] No Local.
-        if matched.no_local && from.is_some_and(|from| *from == matched.subscriber) {
+        if matched.no_local && from == matched.subscriber.number {
             continue;
         }
         broker.deliver_run(run, matched, limits, wakes);
@@ -421,46 +458,130 @@ fn route(
     true
 }
 
+/// Who publishes what the broker itself has to say.
+pub const BROKER_ITSELF: SessionNumber = SessionNumber(0);
+
 impl Broker {
-    /// Publishes a message of the broker's own: a Will, a `$SYS` topic, a Shared Subscription's orphan.
-    pub fn publish_own(&self, publish: &Publish<'_>, from: Option<&ClientRef>) {
-        let mut bytes = Vec::new();
-        publish.encode(ProtocolVersion::V5, &mut bytes);
-        let Ok(decoded) = decode_publish(&bytes, ProtocolVersion::V5, Sender::Client) else { return };
-        let limits = self.limits.load();
-        let now = self.wall_ms();
-        let end = bytes.len() as u32;
-        let item = Item {
-            start: 0,
-            end,
-            payload: end - decoded.payload.len() as u32,
-            forward: (0, 0),
-            owned_forward: 1,
-            expires_at: decoded.properties.message_expiry_interval.map_or(0, |seconds| now + u64::from(seconds) * 1000),
-            id: 0,
-            qos: publish.qos,
-            retain: publish.retain,
-            plain: false,
-            duplicate: false,
-        };
-        let kept = RefCell::new(Vec::new());
-        let forward = [decoded.properties.forward.into_owned()];
-        let run = Run {
-            topic: publish.topic,
-            version: ProtocolVersion::V5,
-            bytes: &bytes,
-            items: std::slice::from_ref(&item),
-            owned_forward: &forward,
-            kept: &kept,
-            all_plain: false,
-            largest: bytes.len(),
-            now,
-        };
-        keep_retained(self, &run, &limits);
-        let matches = self.matches(publish.topic, OWN_MATCHES_MAX);
+    /// Publishes a message of the broker's own, such as a `$SYS` topic or, without a bucket, a Will.
+    pub fn publish_own(&self, message: &Arc<Message>) {
         let mut wakes = Wakes::since(self.moment());
-        route(self, &run, &matches, from, &limits, &mut wakes);
+        publish_single(self, &Single::new(message, self.wall_ms()), BROKER_ITSELF, &mut wakes, &mut |_, work| {
+            work();
+            None
+        });
         wakes.wake_all();
+    }
+}
+
+/// Publishes one message on its own. What it brings to Sessions that outlive the broker is done in `store_in`, once for each of their shards;
+/// the position it gives, if it did it, joins those to wait for in `wakes`.
+pub fn publish_single(
+    broker: &Broker,
+    single: &Single,
+    from: SessionNumber,
+    wakes: &mut Wakes,
+    store_in: &mut dyn FnMut(ShardId, &mut dyn FnMut()) -> Option<Position>,
+) {
+    let limits = broker.limits.load();
+    let run = single.run();
+    if from == BROKER_ITSELF && single.retains() {
+        keep_retained(broker, &run, &limits, &mut wakes.waits);
+    }
+    let matches = broker.matches(run.topic, OWN_MATCHES_MAX);
+    if matches.plain.is_empty() && matches.shared.is_empty() {
+        // Nobody has to be interested in the broker's own figures.
+        if !run.topic.starts_with("$SYS/") {
+            broker.metrics.dropped(Dropped::NoSubscribers, 1);
+        }
+        return;
+    }
+    // [MQTT-3.8.3-3] No Local.
+    let wanted = |matched: &&Matched<ClientRef>| !(matched.no_local && matched.subscriber.number == from);
+    let mut stored: Vec<_> = matches.plain.iter().filter(wanted).filter(|matched| matched.subscriber.stored).collect();
+    for matched in matches.plain.iter().filter(wanted).filter(|matched| !matched.subscriber.stored) {
+        broker.deliver_run(&run, matched, &limits, wakes);
+    }
+    stored.sort_by_key(|matched| matched.subscriber.shard);
+    for of_shard in stored.chunk_by(|one, next| one.subscriber.shard == next.subscriber.shard) {
+        let shard = of_shard[0].subscriber.shard;
+        let position = store_in(shard, &mut || {
+            for matched in of_shard {
+                broker.deliver_run(&run, matched, &limits, wakes);
+            }
+        });
+        if let Some(position) = position {
+            wakes.waits.add(shard, position);
+        }
+    }
+    for group in &matches.shared {
+        broker.deliver_shared(&run, group, from, &limits, wakes);
+    }
+}
+
+impl Connection {
+    /// True when the QoS 1 and 2 of a run goes through the outbox: QoS 2 of a Session that outlives the broker, and whatever such a Session
+    /// publishes while something of its own is still on that way (order).
+    fn goes_through_outbox(&self, counts: [u64; 3]) -> bool {
+        let client = &self.terms.client;
+        counts[1] + counts[2] > 0
+            && !self.terms.broker.outboxes.is_empty()
+            && ((client.stored && counts[2] > 0) || client.rows.load(Ordering::Acquire) > 0)
+    }
+
+    /// A retained message that goes through the outbox stands in its topic's shard first: it is written here, and the run waits until that is
+    /// durable. True: it is.
+    fn retained_is_durable(&mut self, broker: &Broker, input: &[u8], used: usize, limits: &Limits, scratch: &mut Scratch) -> bool {
+        if std::mem::take(&mut self.retained_written) {
+            return true;
+        }
+        {
+            let state = self.terms.client.lock();
+            for item in scratch.items.iter_mut().filter(|item| item.qos == QoS::ExactlyOnce) {
+                // What comes again was kept when it came first; another may have taken its place.
+                item.duplicate =
+                    bucketmq_packet::PacketIdentifier::new(item.id).is_some_and(|id| state.session.incoming.contains(id));
+            }
+        }
+        let Scratch { topic, items, owned_forward, kept, now, .. } = scratch;
+        let version = self.terms.version;
+        let run =
+            Run { topic, version, bytes: &input[..used], items, owned_forward, kept, all_plain: false, largest: used, now: *now };
+        let mut waits = Waits::default();
+        keep_retained(broker, &run, limits, &mut waits);
+        if waits.is_durable(&*broker.store) {
+            return true;
+        }
+        self.retained_written = true;
+        self.hold_until(waits);
+        false
+    }
+
+    /// Puts the QoS 1 and 2 of the run into the outbox, with the Packet Identifiers of QoS 2, in one batch. They are done with then.
+    fn send_run(&self, broker: &Broker, bytes: &[u8], scratch: &mut Scratch) {
+        let client = &self.terms.client;
+        let mut batch = Batch::default();
+        let mut messages = Vec::new();
+        {
+            let Scratch { topic, items, owned_forward, kept, now, .. } = &mut *scratch;
+            let version = self.terms.version;
+            let run = Run { topic, version, bytes, items, owned_forward, kept, all_plain: false, largest: bytes.len(), now: *now };
+            for (place, item) in run.items.iter().enumerate().filter(|(_, item)| item.qos > QoS::AtMostOnce && !item.duplicate) {
+                messages.push(run.message(place));
+                if item.qos == QoS::ExactlyOnce
+                    && client.stored
+                    && let Some(id) = bucketmq_packet::PacketIdentifier::new(item.id)
+                {
+                    batch.put(&(client.number, id), &Inbound);
+                }
+            }
+        }
+        if !messages.is_empty() {
+            let position = broker.send_through_outbox(client.shard, batch, messages.into_iter(), client.number, Some(client));
+            scratch.wakes.waits.add(client.shard, position);
+        }
+        for item in scratch.items.iter_mut().filter(|item| item.qos > QoS::AtMostOnce) {
+            item.duplicate = true;
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Retained messages: kept at publication, sent to new Subscriptions in bounded pieces.
 
 use bucketmq_packet::QoS;
-use bucketmq_storage::{RetainedCursor, RetainedLimit};
+use bucketmq_storage::{Position, RetainedCursor, RetainedLimit};
 
 use crate::broker::Broker;
 use crate::client::{ClientRef, State};
 use crate::config::Limits;
+use crate::durable::waits::Waits;
 use crate::metrics::Dropped;
 use crate::publish::{Item, Run};
 use crate::shared::Manner;
@@ -16,11 +17,10 @@ const PAGE_MESSAGES: usize = 256;
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// Keeps `item` of `run` as its topic's retained message, or clears that [MQTT-3.3.1-5] [MQTT-3.3.1-6].
-pub fn keep(broker: &Broker, run: &Run<'_>, place: usize, item: &Item, limits: &Limits) {
+pub fn keep(broker: &Broker, run: &Run<'_>, place: usize, item: &Item, limits: &Limits) -> Position {
     if run.payload(item).is_empty() {
         // [MQTT-3.3.1-6] [MQTT-3.3.1-7] An empty payload clears the retained message and is not stored itself.
-        broker.store.remove_retained(run.topic);
-        return;
+        return broker.store.remove_retained(run.topic);
     }
     let limit = if run.topic.starts_with("$SYS/") {
         // The broker's own few topics do not depend on what Clients retain.
@@ -28,11 +28,11 @@ pub fn keep(broker: &Broker, run: &Run<'_>, place: usize, item: &Item, limits: &
     } else {
         RetainedLimit { messages: u64::from(limits.retained_messages), bytes: limits.retained_bytes.as_u64() }
     };
-    if broker.store.set_retained(run.message(place), limit).is_err() {
+    broker.store.set_retained(run.message(place), limit).unwrap_or_else(|_| {
         broker.metrics.dropped(Dropped::RetainedFull, 1);
         // What would stay is older than what was just published, so nothing stays.
-        broker.store.remove_retained(run.topic);
-    }
+        broker.store.remove_retained(run.topic)
+    })
 }
 
 /// A new Subscription's way through the retained messages.
@@ -80,7 +80,8 @@ pub fn walk(broker: &Broker, client: &ClientRef, state: &mut State) {
                 // [MQTT-3.3.1-8] RETAIN is 1 because a Subscription was made; [MQTT-3.8.4-8] the smaller QoS.
                 let qos = message.qos().min(walk.qos);
                 let manner = Manner { qos, retain: true, identifiers: walk.identifier.as_slice(), share: 0 };
-                broker.deliver_kept(client, state, message, manner, &limits);
+                // Nobody's acknowledgement waits for it: the retained message stays where it is.
+                broker.deliver_kept(client, state, message, manner, &limits, &mut Waits::default());
             }
             match page.next {
                 Some(cursor) => walk.cursor = Some(cursor),

@@ -10,7 +10,6 @@ use bucketmq_access::Access;
 use bucketmq_admin::{Certificate, Health};
 use bucketmq_listener::{Listeners, Totals};
 use bucketmq_packet::ReasonCode;
-use bucketmq_storage::{MemoryStore, Shards};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -18,8 +17,10 @@ use tracing::{error, info, warn};
 use crate::broker::Broker;
 use crate::config::{Loaded, LogHandle, keep_until_restart, restart_needed};
 use crate::metrics::{Exporter, GaugeSet};
-use crate::{connect, gauges, memory, sweeper, sys_topics};
+use crate::{connect, durable, gauges, memory, sweeper, sys_topics};
 
+/// Exit code of a broker that has lost its shards to another, or to a bucket that refuses to be written: try again later (`EX_TEMPFAIL`).
+const LOST: u8 = 75;
 /// Connected Clients get this long to take DISCONNECT when the broker stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How often files are looked at for changes.
@@ -43,7 +44,7 @@ pub fn run(loaded: Loaded, log: LogHandle) -> ExitCode {
         }
     };
     match runtime.block_on(serve(loaded, log)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             error!(error = %format!("{error:#}"), "the broker stops");
             ExitCode::FAILURE
@@ -65,23 +66,25 @@ struct Server {
     tls_failed: bool,
 }
 
-async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
     let health = Health::new();
     let starting = health.awaiting("listeners");
     let access = Access::load(&config.access)?;
-    let store = Arc::new(MemoryStore::new(Shards::default()));
-    let broker = Arc::new(Broker::new(config.limits.clone(), access, store));
-
     let admin = bucketmq_admin::Server::bind(&config.admin).await.context("the admin address cannot be used")?;
     let totals = Totals::new(u64::from(config.limits.max_connections), u64::from(config.limits.max_connection_rate));
     let listeners = Listeners::bind(&config.listeners, totals).await?;
+    let state = durable::open::open(&config.bucket).await?;
+    let broker = Arc::new(state.broker(config.limits.clone(), access).await?);
+    broker.know();
+    broker.start_outboxes();
     let (stop_admin, admin_stopped) = oneshot::channel::<()>();
     let admin_task = match admin {
         None => None,
         Some(admin) => {
             let registry = prometheus::Registry::new();
             Exporter::new(broker.metrics.clone()).register(&registry)?;
+            state.register(&registry)?;
             let gauges = GaugeSet::register(&registry)?;
             let (broker, listeners) = (broker.clone(), listeners.clone());
             let on_gather = Arc::new(move || gauges.set(&gauges::read(&broker, &listeners)));
@@ -105,15 +108,30 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     server.report();
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
-    server.until_told_to_stop().await?;
+    let lost = tokio::select! {
+        stopped = server.until_told_to_stop() => { stopped?; None }
+        error = state.failed() => Some(error),
+    };
     tell_systemd(&[sd_notify::NotifyState::Stopping]);
+    if let Some(error) = &lost {
+        error!(error = %error_chain(error), "this broker writes to the bucket no more: it gives its Clients up and ends");
+    }
     server.drain().await;
+    let closed = state.close().await;
     let _ = stop_admin.send(());
     if let Some(task) = admin_task {
         let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
     }
+    if lost.is_some() {
+        return Ok(ExitCode::from(LOST));
+    }
+    closed.context("the last changes could not be written to the bucket")?;
     info!("stopped");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn tell_systemd(state: &[sd_notify::NotifyState<'_>]) {

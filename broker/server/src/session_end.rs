@@ -4,13 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use bucketmq_packet::{PacketIdentifier, Publish, PublishProperties, QoS, topic};
+use bucketmq_packet::topic;
 use bucketmq_session::{Orphan, Subscription, Will};
+use bucketmq_storage::record::session::Presence;
+use bucketmq_storage::{Batch, Position, Sequence, SessionNumber, ShardId};
 
 use crate::broker::Broker;
 use crate::client::{Client, ClientRef, Flow, State};
 use crate::connection::{Closing, Connection};
-use crate::deliver::StoreBacklog;
+use crate::deliver::{PAGE_BYTES, StoreBacklog};
+use crate::durable::records;
+use crate::publish::BROKER_ITSELF;
+
+/// Entries of an ended Session's queue looked at together.
+const RESCUE_ENTRIES: usize = 256;
 
 /// What is left to do when a connection or a Session has ended.
 #[must_use = "wakers, Wills and orphans wait for carry_out"]
@@ -19,6 +26,10 @@ pub struct Ended {
     waiters: Vec<Waker>,
     will: Option<Box<Will>>,
     orphans: Vec<Orphan>,
+    /// The queue of a Session that is over with messages of Shared Subscriptions in it, and their names by number.
+    rescue: Option<(SessionNumber, Vec<(u32, Arc<str>)>)>,
+    /// The change in the bucket that makes it so.
+    pub position: Option<(ShardId, Position)>,
     /// Set when the Session is over: it leaves routing, registry and store.
     session: Option<Over>,
 }
@@ -40,12 +51,42 @@ impl Ended {
         state.walks = Vec::new();
         let orphans = state.session.take_orphans(None, &mut StoreBacklog::new(broker, client));
         state.session.detach();
+        let had_will = state.session.will.is_some();
+        let mut rescue = None;
+        let mut position = None;
+        if client.stored || had_will && broker.store.outlives_process() {
+            let mut batch = Batch::default();
+            if client.stored {
+                records::delete_session(&mut batch, client, &state.session);
+                let shares = state.session.share_names();
+                if shares.is_empty() || state.session.waiting() == 0 {
+                    batch.remove_session(client.number);
+                } else {
+                    rescue = Some((client.number, shares));
+                }
+            }
+            if had_will {
+                records::delete_will(&mut batch, client);
+            }
+            let will = state.session.will.take();
+            let written = match will {
+                Some(will) => {
+                    broker.metrics.wills.add(1);
+                    let message = will.message(broker.wall_ms());
+                    broker.send_through_outbox(client.shard, batch, std::iter::once(message), BROKER_ITSELF, None)
+                }
+                None => broker.store.write(client.shard, batch),
+            };
+            position = Some((client.shard, written));
+        }
         let subscriptions = state.session.subscriptions().iter().map(|(filter, subscription)| (filter.clone(), *subscription)).collect();
         Self {
             waker: state.part(),
             waiters: state.take_waiters(),
             will: state.session.will.take(),
             orphans,
+            rescue,
+            position,
             session: Some((client.clone(), subscriptions)),
         }
     }
@@ -70,13 +111,15 @@ impl Ended {
             waiters: state.take_waiters(),
             will: will.filter(|will| cut_off && will.delay_interval == 0),
             orphans: Vec::new(),
+            rescue: None,
+            position: None,
             session: None,
         }
     }
 
     /// Does it, without any lock held.
     pub fn carry_out(self, broker: &Broker) {
-        let Self { waker, waiters, will, orphans, session } = self;
+        let Self { waker, waiters, will, orphans, rescue, position: _, session } = self;
         for waker in waker.into_iter().chain(waiters) {
             waker.wake();
         }
@@ -85,7 +128,12 @@ impl Ended {
                 forget_subscriptions(broker, &client, &subscriptions);
             }
             broker.registry.remove(&client);
-            broker.store.remove_session(client.number);
+            if !client.stored {
+                broker.volatile.remove_session(client.number);
+            }
+        }
+        if let (Some((number, shares)), Some(broker)) = (rescue, broker.me()) {
+            tokio::spawn(async move { broker.rescue(number, &shares).await });
         }
         for orphan in orphans {
             broker.rehome(orphan);
@@ -114,22 +162,7 @@ fn forget_subscriptions(broker: &Broker, client: &ClientRef, subscriptions: &[(A
 /// Publishes a Will as the broker's own message.
 fn publish_will(broker: &Broker, will: &Will) {
     broker.metrics.wills.add(1);
-    broker.publish_own(
-        &Publish {
-            dup: false,
-            qos: will.qos,
-            retain: will.retain,
-            topic: &will.topic,
-            packet_id: (will.qos != QoS::AtMostOnce).then(|| PacketIdentifier::new(1).expect("1 is not 0")),
-            properties: PublishProperties {
-                message_expiry_interval: will.message_expiry_interval,
-                forward: (&*will.forward).into(),
-                ..PublishProperties::default()
-            },
-            payload: &will.payload,
-        },
-        None,
-    );
+    broker.publish_own(&will.message(broker.wall_ms()));
 }
 
 impl Connection {
@@ -141,9 +174,9 @@ impl Connection {
             if state.epoch != self.terms.epoch || state.ended {
                 return;
             }
-            if matches!(closing, Closing::Disconnect { with_will: false }) {
+            if matches!(closing, Closing::Disconnect { with_will: false }) && state.session.will.take().is_some() {
                 // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
-                state.session.will = None;
+                broker.forget_will(&self.terms.client);
             }
             if state.session.is_transient() { Ended::end(&broker, &self.terms.client, &mut state, false) } else { self.suspend(&mut state) }
         };
@@ -159,7 +192,12 @@ impl Connection {
         client.set_flow(Flow::Open);
         state.walks = Vec::new();
         state.absent = Some(Box::new(self.terms.principal.clone()));
-        state.session.detach();
+        let broker = &self.terms.broker;
+        state.session.suspend(&mut StoreBacklog::new(broker, client));
+        let mut batch = Batch::default();
+        if client.stored {
+            records::put_session(&mut batch, client, &state.session, Presence::Away(broker.wall_ms()));
+        }
         // `u32::MAX` never expires (5.0 3.1.2.11.2).
         state.expiry_due = (expiry != u32::MAX).then(|| second.saturating_add(expiry));
         let mut will = None;
@@ -170,7 +208,14 @@ impl Connection {
                 will = state.session.will.take();
             } else {
                 state.will_due = Some(second.saturating_add(delay));
+                if client.stored {
+                    let due_at = broker.wall_ms().saturating_add(u64::from(delay) * 1000);
+                    records::put_will(&mut batch, client, waiting, Some(due_at));
+                }
             }
+        }
+        if client.stored {
+            will = broker.write_with_will(client, batch, will);
         }
         let due = [state.will_due, state.expiry_due].into_iter().flatten().min().unwrap_or(u32::MAX);
         client.due.store(due, Ordering::Relaxed);
@@ -180,11 +225,52 @@ impl Connection {
         } else {
             Vec::new()
         };
-        Ended { waker: state.part(), waiters: state.take_waiters(), will, orphans, session: None }
+        Ended { waker: state.part(), waiters: state.take_waiters(), will, orphans, rescue: None, position: None, session: None }
     }
 }
 
 impl Broker {
+    /// Writes `batch`, and a Will that is due with it: out of its record and into the outbox. Without a bucket it comes back.
+    fn write_with_will(&self, client: &Client, mut batch: Batch, will: Option<Box<Will>>) -> Option<Box<Will>> {
+        match will {
+            Some(will) if self.store.outlives_process() => {
+                records::delete_will(&mut batch, client);
+                self.metrics.wills.add(1);
+                let message = will.message(self.wall_ms());
+                self.send_through_outbox(client.shard, batch, std::iter::once(message), BROKER_ITSELF, None);
+                None
+            }
+            will => {
+                self.store.write(client.shard, batch);
+                will
+            }
+        }
+    }
+
+    /// The Will of `client` is void.
+    fn forget_will(&self, client: &Client) {
+        if self.store.outlives_process() {
+            let mut batch = Batch::default();
+            records::delete_will(&mut batch, client);
+            self.store.write(client.shard, batch);
+        }
+    }
+
+    /// The messages of Shared Subscriptions in the queue `number` of a Session that is over go to other members; then the queue goes.
+    async fn rescue(&self, number: SessionNumber, shares: &[(u32, Arc<str>)]) {
+        let mut from = Sequence(0);
+        while let Ok(page) = self.store.page(number, from, RESCUE_ENTRIES, PAGE_BYTES).await {
+            let Some((last, _)) = page.last() else { break };
+            from = Sequence(last.0 + 1);
+            for (_, entry) in page {
+                if let Some((_, filter)) = shares.iter().find(|(share, _)| *share == entry.share) {
+                    self.rehome(Orphan { filter: filter.clone(), message: entry.message });
+                }
+            }
+        }
+        self.store.remove_session(number);
+    }
+
     /// A disconnected Session has something due at `second`: its Will, its end, or both.
     pub fn fall_due(&self, client: &ClientRef, second: u32) {
         let farewell = {
@@ -197,7 +283,11 @@ impl Broker {
             } else if state.will_due.is_some_and(|due| due <= second) {
                 state.will_due = None;
                 client.due.store(state.expiry_due.unwrap_or(u32::MAX), Ordering::Relaxed);
-                Ended { waker: None, waiters: Vec::new(), will: state.session.will.take(), orphans: Vec::new(), session: None }
+                let mut will = state.session.will.take();
+                if client.stored {
+                    will = self.write_with_will(client, Batch::default(), will);
+                }
+                Ended { waker: None, waiters: Vec::new(), will, orphans: Vec::new(), rescue: None, position: None, session: None }
             } else {
                 return;
             }

@@ -7,14 +7,16 @@ use bucketmq_packet::message::{Message, QueueEntry};
 use bucketmq_packet::{QoS, topic};
 use bucketmq_routing::Group;
 use bucketmq_session::{Backlog, Delivery, Orphan, Overflow};
-use bucketmq_storage::{SessionNumber, Store};
+use bucketmq_storage::record::cursor::Cursor;
+use bucketmq_storage::{Batch, Sequence, SessionNumber, Store, record};
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::buffers;
 use crate::client::{ClientRef, State};
 use crate::config::Limits;
-use crate::deliver::{StoreBacklog, Wakes, queue_limits};
+use crate::deliver::{PAGE_BYTES, StoreBacklog, Wakes, queue_limits};
+use crate::durable::waits::Waits;
 use crate::metrics::Dropped;
 use crate::publish::Run;
 
@@ -29,6 +31,24 @@ struct GroupQueue {
     first: u64,
     entries: u64,
     bytes: u64,
+    /// A task brings its pages.
+    draining: bool,
+}
+
+impl GroupQueue {
+    /// `page` leaves the queue. False: there was nothing.
+    fn hand_out(&mut self, page: &[(u64, QueueEntry)], backlog: &mut StoreBacklog<'_>) -> bool {
+        let Some((last, _)) = page.last() else {
+            self.entries = 0;
+            self.bytes = 0;
+            return false;
+        };
+        backlog.remove_through(*last);
+        self.first = last + 1;
+        self.entries = self.entries.saturating_sub(page.len() as u64);
+        self.bytes = self.bytes.saturating_sub(page.iter().map(|(_, entry)| entry.message.len() as u64).sum());
+        true
+    }
 }
 
 /// A Shared Subscription's members and what waits for them. Bounded like a Session's queue.
@@ -56,8 +76,27 @@ impl Groups {
         if group.members == 0
             && let Some(GroupState { queue: GroupQueue { number: Some(number), .. }, .. }) = groups.remove(filter)
         {
-            store.remove_session(number);
+            delete_queue(store, filter, number);
         }
+    }
+
+    /// A queue that was found in the bucket. Its members join one by one; see [`Self::found_all`].
+    pub fn found(&self, filter: &str, number: SessionNumber, cursor: &Cursor) {
+        let Cursor { head, next, messages, bytes, .. } = *cursor;
+        let queue = GroupQueue { number: Some(number), next: next.0, first: head.0, entries: messages, bytes, draining: false };
+        self.0.lock().insert(filter.into(), GroupState { members: 0, queue });
+    }
+
+    /// All members have joined: a queue without any goes.
+    pub fn found_all(&self, store: &dyn Store) {
+        self.0.lock().retain(|filter, group| {
+            if group.members == 0
+                && let Some(number) = group.queue.number
+            {
+                delete_queue(store, filter, number);
+            }
+            group.members > 0
+        });
     }
 
     /// True when one of the Session's Shared Subscriptions has more members than this one, so that its messages may have a better place.
@@ -75,44 +114,72 @@ impl Groups {
     }
 }
 
+fn delete_queue(store: &dyn Store, filter: &str, number: SessionNumber) {
+    let mut batch = Batch::default();
+    batch.delete::<record::group::Group>(&filter.to_owned());
+    batch.remove_session(number);
+    store.write(number.shard(), batch);
+}
+
 impl Broker {
     /// No member is connected: the message waits in the group's queue.
-    pub(crate) fn queue_for_group(&self, group: &Group<ClientRef>, run: &Run<'_>, place: usize, qos: QoS, limits: &Limits) {
+    pub(crate) fn queue_for_group(
+        &self,
+        group: &Group<ClientRef>,
+        run: &Run<'_>,
+        place: usize,
+        qos: QoS,
+        limits: &Limits,
+        waits: &mut Waits,
+    ) {
         let granted = group.members().iter().map(|member| member.options.qos).max().unwrap_or(QoS::AtMostOnce);
         if qos.min(granted) == QoS::AtMostOnce && !limits.queue_qos0 {
             self.metrics.dropped(Dropped::NotConnected, 1);
             return;
         }
-        self.enqueue_for_group(group, run.message(place), limits);
+        self.enqueue_for_group(group, run.message(place), limits, waits);
         // A member may have connected between the choice and the queue.
         if self.pick(group, limits, 0).is_some() {
             self.drain_group(group.name(), limits);
         }
     }
 
-    fn enqueue_for_group(&self, group: &Group<ClientRef>, message: Arc<Message>, limits: &Limits) {
+    fn enqueue_for_group(&self, group: &Group<ClientRef>, message: Arc<Message>, limits: &Limits, waits: &mut Waits) {
         let bounds = queue_limits(limits);
         let bytes = message.len() as u64;
         let mut groups = self.groups.0.lock();
         let Some(state) = groups.get_mut(group.name()) else { return };
         let queue = &mut state.queue;
-        let number = *queue.number.get_or_insert_with(|| self.next_number(self.shards.of(group.name())));
+        let number = *queue.number.get_or_insert_with(|| {
+            let shard = self.shards.of(group.name());
+            let number = self.next_number(shard);
+            let mut batch = Batch::default();
+            batch.put(&group.name().to_owned(), &record::group::Group { number });
+            self.store.write(shard, batch);
+            number
+        });
         let mut backlog = StoreBacklog::of(&*self.store, number);
         while queue.entries + 1 > bounds.messages || queue.bytes + bytes > bounds.bytes {
-            let oldest =
-                (bounds.overflow == Overflow::DropOldest).then(|| backlog.page(queue.first, 1)).flatten().and_then(|mut page| page.pop());
             self.metrics.dropped(Dropped::QueueFull, 1);
-            let Some((sequence, entry)) = oldest else { return };
+            if bounds.overflow != Overflow::DropOldest || queue.entries == 0 {
+                return;
+            }
+            // Not at hand: its bytes are unknown, so the average goes.
+            let (sequence, oldest_bytes) = match backlog.page(queue.first, 1).and_then(|mut page| page.pop()) {
+                Some((sequence, entry)) => (sequence, entry.message.len() as u64),
+                None => (queue.first, queue.bytes / queue.entries),
+            };
             backlog.remove_through(sequence);
             queue.first = sequence + 1;
             queue.entries -= 1;
-            queue.bytes = queue.bytes.saturating_sub(entry.message.len() as u64);
+            queue.bytes = queue.bytes.saturating_sub(oldest_bytes);
         }
         let entry = QueueEntry { qos: message.qos(), retain: message.retain(), message, identifiers: Box::default(), share: 0 };
         backlog.append(queue.next, entry);
         queue.next += 1;
         queue.entries += 1;
         queue.bytes += bytes;
+        backlog.wait_in(waits);
     }
 
     /// A member is there (again): its groups' queues are handed out.
@@ -146,16 +213,14 @@ impl Broker {
                 };
                 let Some(number) = queue.number else { return };
                 let mut backlog = StoreBacklog::of(&*self.store, number);
-                let Some(page) = backlog.page(queue.first, PAGE_ENTRIES) else { return };
-                let Some((last, _)) = page.last() else {
-                    queue.entries = 0;
-                    queue.bytes = 0;
+                let Some(page) = backlog.page(queue.first, PAGE_ENTRIES) else {
+                    drop(groups);
+                    self.drain_from_afar(filter);
                     return;
                 };
-                backlog.remove_through(*last);
-                queue.first = last + 1;
-                queue.entries = queue.entries.saturating_sub(page.len() as u64);
-                queue.bytes = queue.bytes.saturating_sub(page.iter().map(|(_, entry)| entry.message.len() as u64).sum());
+                if !queue.hand_out(&page, &mut backlog) {
+                    return;
+                }
                 page
             };
             let mut wakes = Wakes::since(self.moment());
@@ -164,6 +229,52 @@ impl Broker {
             }
             wakes.wake_all();
         }
+    }
+
+    /// The queue of a group is not at hand: a task brings it, page by page, one task for each group at a time.
+    fn drain_from_afar(&self, filter: &str) {
+        let Some(broker) = self.me() else { return };
+        {
+            let mut groups = self.groups.0.lock();
+            let Some(group) = groups.get_mut(filter) else { return };
+            if std::mem::replace(&mut group.queue.draining, true) {
+                return;
+            }
+        }
+        let filter = filter.to_owned();
+        tokio::spawn(async move {
+            while broker.drain_page(&filter).await {}
+            if let Some(group) = broker.groups.0.lock().get_mut(&filter) {
+                group.queue.draining = false;
+            }
+        });
+    }
+
+    /// Brings one page of a group's queue and hands it out. False: there is no more, or nobody to take it.
+    async fn drain_page(&self, filter: &str) -> bool {
+        let limits = self.limits.load_full();
+        let (number, first) = {
+            let groups = self.groups.0.lock();
+            match groups.get(filter) {
+                Some(GroupState { queue: GroupQueue { number: Some(number), first, entries: 1.., .. }, .. }) => (*number, *first),
+                _ => return false,
+            }
+        };
+        let Ok(page) = self.store.page(number, Sequence(first), PAGE_ENTRIES, PAGE_BYTES).await else { return false };
+        let page: Vec<_> = page.into_iter().map(|(sequence, entry)| (sequence.0, entry)).collect();
+        // What is handed out has to be in the members' queues, durably, before it leaves this one: twice is better than never.
+        let mut wakes = Wakes::since(self.moment());
+        for (_, entry) in &page {
+            self.hand_to_group(filter, &entry.message, &limits, &mut wakes);
+        }
+        let waits = wakes.waits.take();
+        wakes.wake_all();
+        if waits.wait(&*self.store).await.is_err() {
+            return false;
+        }
+        let mut groups = self.groups.0.lock();
+        let Some(GroupState { queue, .. }) = groups.get_mut(filter) else { return false };
+        queue.hand_out(&page, &mut StoreBacklog::of(&*self.store, number)) && self.store.outlives_process()
     }
 
     /// A message whose member left goes to another, or waits in the group's queue.
@@ -182,7 +293,7 @@ impl Broker {
             return;
         };
         let Some(member) = self.pick(&group, limits, 0) else {
-            self.enqueue_for_group(&group, message.clone(), limits);
+            self.enqueue_for_group(&group, message.clone(), limits, &mut wakes.waits);
             return;
         };
         let client = &member.subscriber;
@@ -194,7 +305,8 @@ impl Broker {
         }
         let share = state.session.share_of(filter).map_or(0, |subscription| subscription.share);
         let identifier = member.options.subscription_identifier;
-        self.deliver_kept(client, &mut state, message, Manner { qos, retain, identifiers: identifier.as_slice(), share }, limits);
+        let manner = Manner { qos, retain, identifiers: identifier.as_slice(), share };
+        self.deliver_kept(client, &mut state, message, manner, limits, &mut wakes.waits);
         self.settle(client, &mut state, limits, wakes);
     }
 
@@ -206,8 +318,10 @@ impl Broker {
         message: &Arc<Message>,
         manner: Manner<'_>,
         limits: &Limits,
+        waits: &mut Waits,
     ) -> bool {
         use bucketmq_session::Delivered;
+        let mut backlog = StoreBacklog::new(self, client);
         let outcome = state.session.deliver(
             self.wall_ms(),
             &Delivery {
@@ -222,9 +336,10 @@ impl Broker {
                 message: &|| message.clone(),
             },
             &queue_limits(limits),
-            &mut StoreBacklog::new(self, client),
+            &mut backlog,
             buffers::spare,
         );
+        backlog.wait_in(waits);
         match outcome {
             Delivered::Sent => {
                 self.metrics.sent(bucketmq_packet::PacketType::Publish, 1);

@@ -8,12 +8,15 @@ use bucketmq_packet::{
     Violation, topic,
 };
 use bucketmq_routing::Options;
+use bucketmq_storage::Batch;
+use bucketmq_storage::record::session::Presence;
 
 use crate::broker::Broker;
 use crate::client::ClientRef;
 use crate::config::Limits;
 use crate::connection::{Closing, Connection};
 use crate::deliver::StoreBacklog;
+use crate::durable::records;
 use crate::publish::Scratch;
 use crate::retained::RetainedWalk;
 
@@ -36,7 +39,8 @@ impl Connection {
             reason_codes.push(outcome);
         }
         let suback = SubAck { packet_id: subscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
-        self.write_packet(&Packet::SubAck(suback));
+        let waits = self.all_of_client();
+        self.answer_packet(waits, &Packet::SubAck(suback));
         if joined_group {
             // SUBACK first: what waited in the group's queue goes to the Session's output behind it.
             let broker = self.terms.broker.clone();
@@ -79,7 +83,16 @@ impl Connection {
         }
         let shared = parsed.share_name.is_some();
         // [MQTT-3.8.4-3] The same filter again replaces the Subscription and loses nothing.
-        let (_, replaced) = state.session.subscribe(filter, shared, granted, identifier);
+        let (subscription, replaced) = state.session.subscribe(filter, shared, granted, identifier);
+        if self.terms.client.stored {
+            let mut batch = Batch::default();
+            records::put_subscription(&mut batch, &self.terms.client, filter, subscription, granted.retain_as_published && v5);
+            if subscription.share > 0 && replaced.is_none() {
+                // The last number given to a share stands there.
+                records::put_session(&mut batch, &self.terms.client, &state.session, Presence::Connected);
+            }
+            broker.store.write(self.terms.client.shard, batch);
+        }
         drop(state);
         let routed = Options {
             qos: granted.qos,
@@ -120,7 +133,8 @@ impl Connection {
         let reason_codes =
             unsubscribe.filters.iter().map(|filter| self.terms.broker.unsubscribe(&self.terms.client, self.terms.epoch, filter)).collect();
         let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
-        self.write_packet(&Packet::UnsubAck(unsuback));
+        let waits = self.all_of_client();
+        self.answer_packet(waits, &Packet::UnsubAck(unsuback));
     }
 
     /// After a reload: Subscriptions the principal may no longer have stop working.
@@ -143,6 +157,11 @@ impl Broker {
                 return ReasonCode::NoSubscriptionExisted;
             }
             state.walks.retain(|walk| walk.filter() != filter);
+            if client.stored {
+                let mut batch = Batch::default();
+                records::delete_subscription(&mut batch, client, filter);
+                self.store.write(client.shard, batch);
+            }
             if parsed.share_name.is_some() {
                 state.session.take_orphans(Some(filter), &mut StoreBacklog::new(self, client))
             } else {
@@ -176,6 +195,11 @@ impl Broker {
             && state.session.will.as_ref().is_some_and(|will| !principal.is_some_and(|principal| principal.may_publish(&will.topic)))
         {
             state.session.will = None;
+            if self.store.outlives_process() {
+                let mut batch = Batch::default();
+                records::delete_will(&mut batch, client);
+                self.store.write(client.shard, batch);
+            }
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bucketmq_packet::{Publish, PublishProperties, QoS};
+use bucketmq_packet::QoS;
+use bucketmq_packet::message::Message;
 
 use crate::broker::Broker;
 
@@ -41,16 +42,5 @@ pub async fn run(broker: Arc<Broker>, interval: Duration) {
 }
 
 fn publish(broker: &Broker, topic: &str, payload: &str) {
-    broker.publish_own(
-        &Publish {
-            dup: false,
-            qos: QoS::AtMostOnce,
-            retain: true,
-            topic,
-            packet_id: None,
-            properties: PublishProperties::default(),
-            payload: payload.as_bytes(),
-        },
-        None,
-    );
+    broker.publish_own(&Message::new(topic, payload.as_bytes(), b"", QoS::AtMostOnce, true, None));
 }

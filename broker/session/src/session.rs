@@ -161,6 +161,11 @@ impl Session {
         self.subscriptions.insert(name, subscription);
     }
 
+    /// The Shared Subscriptions that deliveries came through, by number.
+    pub fn share_names(&self) -> Vec<(u32, Arc<str>)> {
+        self.shares.named.clone()
+    }
+
     /// The last number given to a Shared Subscription.
     pub fn last_share(&self) -> u32 {
         self.shares.last

@@ -1,6 +1,9 @@
 //! The Will Message a Session holds (5.0 3.1.2.5).
 
+use std::sync::Arc;
+
 use bucketmq_packet::QoS;
+use bucketmq_packet::message::Message;
 
 /// A Will as CONNECT brought it, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,4 +22,12 @@ pub struct Will {
     pub message_expiry_interval: Option<u32>,
     /// Encoded properties that go on unaltered.
     pub forward: Box<[u8]>,
+}
+
+impl Will {
+    /// The message it becomes at `now`, milliseconds since 1970.
+    pub fn message(&self, now: u64) -> Arc<Message> {
+        let expires_at = self.message_expiry_interval.map(|seconds| now.saturating_add(u64::from(seconds) * 1000));
+        Message::new(&self.topic, &self.payload, &self.forward, self.qos, self.retain, expires_at)
+    }
 }

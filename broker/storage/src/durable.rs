@@ -189,6 +189,11 @@ impl DurableStore {
     }
 }
 
+/// The broker's figures about itself are published anew by every process and are no state.
+fn is_figure(topic: &str) -> bool {
+    topic.starts_with("$SYS/")
+}
+
 async fn open_database(place: &Place, shard: ShardId, cache: Arc<SplitCache>) -> Result<Db, OpenError> {
     let failed = |source| OpenError::Database { shard, source };
     let path = place.prefix.clone().join("shards").join(shard.to_string());
@@ -331,7 +336,9 @@ impl Store for DurableStore {
         let topic = message.topic().to_owned();
         let (outcome, position) = self.change(self.shards.of(&topic), |pending| {
             self.retained.set_retained(message.clone(), limit)?;
-            pending.row(Retained::key(&topic), Some(Retained { message }.encode()));
+            if !is_figure(&topic) {
+                pending.row(Retained::key(&topic), Some(Retained { message }.encode()));
+            }
             Ok(())
         });
         outcome.map(|()| position)
@@ -339,7 +346,7 @@ impl Store for DurableStore {
 
     fn remove_retained(&self, topic: &str) -> Position {
         let change = |pending: &mut Pending| {
-            if self.retained.take_retained(topic) {
+            if self.retained.take_retained(topic) && !is_figure(topic) {
                 pending.row(Retained::key(&topic.to_owned()), None);
             }
         };

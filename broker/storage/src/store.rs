@@ -31,6 +31,12 @@ impl SessionNumber {
         Self(((shard.0 as u64) << Self::SHARD_SHIFT) | (counter & ((1 << Self::SHARD_SHIFT) - 1)))
     }
 
+    /// What tells it from others of its shard.
+    #[inline]
+    pub const fn counter(self) -> u64 {
+        self.0 & ((1 << Self::SHARD_SHIFT) - 1)
+    }
+
     /// Where its queue is kept.
     #[inline]
     pub const fn shard(self) -> ShardId {

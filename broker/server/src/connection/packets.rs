@@ -1,10 +1,14 @@
 //! What a connection does with each packet but PUBLISH, SUBSCRIBE, UNSUBSCRIBE and AUTH, which have files of their own.
 
 use bucketmq_packet::{Ack, Disconnect, Packet, PacketType, ReasonCode, Sender, decode};
-use bucketmq_session::{Acknowledged, put_ack, put_ack_with_reason};
+use bucketmq_session::{Acknowledged, put_ack_with_reason};
+use bucketmq_storage::Batch;
+use bucketmq_storage::record::inbound::Inbound;
 
 use super::{Closing, Connection, unexpected};
+use crate::client::State;
 use crate::config::Limits;
+use crate::deliver::StoreBacklog;
 use crate::publish::{Progress, Scratch};
 
 impl Connection {
@@ -42,31 +46,50 @@ impl Connection {
             state.session.handle_puback(id);
             count += 1;
         }
+        self.settle(&mut state);
         drop(state);
         self.terms.broker.metrics.received(PacketType::PubAck, count as u64);
         count * 4
+    }
+
+    /// Tells the bucket whose delivery is over.
+    fn settle(&self, state: &mut State) {
+        if self.terms.client.stored {
+            state.session.settle(&mut StoreBacklog::new(&self.terms.broker, &self.terms.client));
+        }
     }
 
     fn handle_packet(&mut self, packet: Packet<'_>, limits: &Limits, scratch: &mut Scratch) -> Result<(), Closing> {
         self.terms.broker.metrics.received(packet.packet_type(), 1);
         match packet {
             Packet::PubAck(ack) => {
-                self.terms.client.lock().session.handle_puback(ack.packet_id);
+                let mut state = self.terms.client.lock();
+                state.session.handle_puback(ack.packet_id);
+                self.settle(&mut state);
             }
             Packet::PubRec(ack) => {
-                let outcome = self.terms.client.lock().session.handle_pubrec(ack.packet_id, ack.reason_code);
+                let outcome = {
+                    let mut state = self.terms.client.lock();
+                    let mut backlog = StoreBacklog::new(&self.terms.broker, &self.terms.client);
+                    let outcome = state.session.handle_pubrec(ack.packet_id, ack.reason_code, &mut backlog);
+                    self.settle(&mut state);
+                    outcome
+                };
                 let version = self.terms.version;
                 let reason_code = match outcome {
                     Acknowledged::Release => ReasonCode::Success,
                     Acknowledged::Unknown if !ack.reason_code.is_error() => ReasonCode::PacketIdentifierNotFound,
                     Acknowledged::Unknown | Acknowledged::Finished => return Ok(()),
                 };
-                // [MQTT-4.3.3-4]
-                put_ack_with_reason(PacketType::PubRel, ack.packet_id, reason_code, version, self.writing_mut());
+                // [MQTT-4.3.3-4] From PUBREL on the Client may use the identifier for nothing else but this: that PUBREC came has to be known for good.
+                let waits = self.all_of_client();
+                self.answer(waits, |out| put_ack_with_reason(PacketType::PubRel, ack.packet_id, reason_code, version, out));
                 self.terms.broker.metrics.sent(PacketType::PubRel, 1);
             }
             Packet::PubComp(ack) => {
-                self.terms.client.lock().session.handle_pubcomp(ack.packet_id);
+                let mut state = self.terms.client.lock();
+                state.session.handle_pubcomp(ack.packet_id);
+                self.settle(&mut state);
             }
             Packet::PubRel(ack) => self.handle_pubrel(&ack),
             Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, limits, scratch)?,
@@ -88,12 +111,15 @@ impl Connection {
     fn handle_pubrel(&mut self, ack: &Ack<'_>) {
         let known = self.terms.client.lock().session.incoming.finish(ack.packet_id);
         let version = self.terms.version;
-        let out = self.writing_mut();
-        if known {
-            put_ack(PacketType::PubComp, ack.packet_id, out);
-        } else {
-            put_ack_with_reason(PacketType::PubComp, ack.packet_id, ReasonCode::PacketIdentifierNotFound, version, out);
+        if known && self.terms.client.stored {
+            let mut batch = Batch::default();
+            batch.delete::<Inbound>(&(self.terms.client.number, ack.packet_id));
+            self.terms.broker.store.write(self.terms.client.shard, batch);
         }
+        let reason_code = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        // Otherwise a message sent under the identifier that is free now could be taken for the old one after a crash.
+        let waits = self.all_of_client();
+        self.answer(waits, |out| put_ack_with_reason(PacketType::PubComp, ack.packet_id, reason_code, version, out));
         self.terms.broker.metrics.sent(PacketType::PubComp, 1);
     }
 

@@ -63,7 +63,7 @@ impl Durations {
     }
 }
 
-fn label_pair((name, value): (&str, &str)) -> proto::LabelPair {
+pub(super) fn label_pair((name, value): (&str, &str)) -> proto::LabelPair {
     let mut pair = proto::LabelPair::default();
     pair.set_name(name.into());
     pair.set_value(value.into());

@@ -35,11 +35,11 @@ const PLAIN: [(&str, &str, Read); 6] = [
     ("mqtt_acl_denied_total", "Publications and Subscriptions refused by the access rules.", |metrics| metrics.denied.get()),
 ];
 
-fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect("name and labels are valid")
 }
 
-fn desc(name: &str, help: &str, labels: &[&str]) -> Desc {
+pub(super) fn desc(name: &str, help: &str, labels: &[&str]) -> Desc {
     let labels = labels.iter().map(|label| (*label).to_owned()).collect();
     Desc::new(name.into(), help.into(), labels, HashMap::new()).expect("name and labels are valid")
 }

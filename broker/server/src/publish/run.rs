@@ -97,6 +97,56 @@ impl<'a> Run<'a> {
     }
 }
 
+/// One message that did not come off the wire just now, to be delivered like a run.
+pub struct Single {
+    message: Arc<Message>,
+    item: Item,
+    forward: [Vec<u8>; 1],
+    kept: RefCell<Vec<Option<Arc<Message>>>>,
+    now: u64,
+}
+
+impl Single {
+    /// `message` at `now`, milliseconds since 1970.
+    pub fn new(message: &Arc<Message>, now: u64) -> Self {
+        let item = Item {
+            start: 0,
+            end: message.payload().len() as u32,
+            payload: 0,
+            forward: (0, 0),
+            owned_forward: 1,
+            expires_at: message.expires_at().unwrap_or(0),
+            id: 0,
+            qos: message.qos(),
+            retain: message.retain(),
+            plain: false,
+            duplicate: false,
+        };
+        let (forward, kept) = ([message.properties().to_vec()], RefCell::new(vec![Some(message.clone())]));
+        Self { message: message.clone(), item, forward, kept, now }
+    }
+
+    /// True when it is to be retained.
+    pub fn retains(&self) -> bool {
+        self.item.retain
+    }
+
+    /// It as a run.
+    pub fn run(&self) -> Run<'_> {
+        Run {
+            topic: self.message.topic(),
+            version: ProtocolVersion::V5,
+            bytes: self.message.payload(),
+            items: std::slice::from_ref(&self.item),
+            owned_forward: &self.forward,
+            kept: &self.kept,
+            all_plain: false,
+            largest: self.message.len(),
+            now: self.now,
+        }
+    }
+}
+
 /// Memory reused from run to run by one thread.
 #[derive(Default)]
 pub struct Scratch {

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("broker/admin", &["broker/packet"]),
     (
         "broker/server",
-        &["broker/packet", "broker/listener", "broker/session", "broker/access", "broker/routing", "broker/storage", "broker/admin"],
+        &["broker/packet", "broker/listener", "broker/session", "broker/access", "broker/routing", "broker/storage", "broker/bucket", "broker/admin"],
     ),
     ("broker/fuzz", &["broker/packet", "broker/listener", "broker/session", "broker/routing", "broker/access"]),
     ("e2e/conformance", &["broker/packet"]),

@@ -1,0 +1,194 @@
+//! QoS 2 and Wills on their way from the publisher's shard to the others: what PUBREC promises.
+//!
+//! A row is written with whatever it replaces (the publisher's Packet Identifier, the Will's record) in one batch of the publisher's shard. When that
+//! is durable, one task for each publisher shard applies its rows in the order of their numbers: a target shard stores what its Sessions get and the
+//! row's number in one batch, so that after a crash, when all rows are offered again, nobody gets a message twice. A row is deleted when every
+//! target has it durably.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bucketmq_packet::message::Message;
+use bucketmq_storage::record::applied::Applied;
+use bucketmq_storage::record::outbox::{OutboxNumber, Row, Target};
+use bucketmq_storage::{Batch, Position, SessionNumber, ShardId};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tracing::warn;
+
+use super::waits::Waits;
+use crate::broker::Broker;
+use crate::client::ClientRef;
+use crate::deliver::Wakes;
+use crate::publish::{Single, publish_single};
+
+/// A row that has not been applied.
+#[derive(Debug)]
+struct Waiting {
+    number: OutboxNumber,
+    /// Durable from here on.
+    position: Position,
+    message: Arc<Message>,
+    publisher: SessionNumber,
+    /// Whose count of rows under way it is in.
+    from: Option<ClientRef>,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    next: OutboxNumber,
+    waiting: VecDeque<Waiting>,
+}
+
+/// The rows of one publisher shard.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    rows: Mutex<Rows>,
+    wake: Notify,
+    /// The last number each target shard has applied.
+    applied: Mutex<Vec<OutboxNumber>>,
+}
+
+impl Outbox {
+    /// An outbox whose rows are numbered in `epoch`, with the rows that were found, oldest first, and what each target has applied of them.
+    pub fn new(epoch: u64, found: Vec<(OutboxNumber, Row)>, applied: Vec<OutboxNumber>) -> Self {
+        let waiting = found.into_iter().map(|(number, row)| Waiting {
+            number,
+            position: Position(0),
+            message: row.message,
+            publisher: row.publisher,
+            from: None,
+        });
+        let rows = Rows { next: OutboxNumber { epoch, counter: 0 }, waiting: waiting.collect() };
+        Self { rows: Mutex::new(rows), wake: Notify::new(), applied: Mutex::new(applied) }
+    }
+
+    /// Rows that have not been applied.
+    pub fn len(&self) -> usize {
+        self.rows.lock().waiting.len()
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Broker {
+    /// Puts a row for each of `messages` into the outbox of `shard`, with all of `batch`; the position that has to be durable comes back.
+    pub fn send_through_outbox(
+        &self,
+        shard: ShardId,
+        mut batch: Batch,
+        messages: impl Iterator<Item = Arc<Message>>,
+        publisher: SessionNumber,
+        from: Option<&ClientRef>,
+    ) -> Position {
+        let outbox = &self.outboxes[shard.index()];
+        let mut rows = outbox.rows.lock();
+        let first = rows.waiting.len();
+        for message in messages {
+            let number = rows.next;
+            rows.next.counter += 1;
+            batch.put(&number, &Row { target: Target::Shards(Vec::new()), publisher, message: message.clone() });
+            rows.waiting.push_back(Waiting { number, position: Position(0), message, publisher, from: from.cloned() });
+        }
+        if let Some(from) = from {
+            from.rows.fetch_add((rows.waiting.len() - first) as u32, Ordering::Relaxed);
+        }
+        let position = self.store.write(shard, batch);
+        for row in rows.waiting.iter_mut().skip(first) {
+            row.position = position;
+        }
+        drop(rows);
+        outbox.wake.notify_one();
+        position
+    }
+
+    /// Starts the tasks that apply what is in the outboxes.
+    pub fn start_outboxes(self: &Arc<Self>) {
+        for shard in self.shards.all().take(self.outboxes.len()) {
+            let (finished, finish) = mpsc::unbounded_channel();
+            tokio::spawn(apply_all(self.clone(), shard, finished));
+            tokio::spawn(delete_finished(self.clone(), shard, finish));
+        }
+    }
+
+    /// Stores the message of a row for every Session that matches now, and gives what has to be durable before the row may go.
+    fn apply(&self, shard: ShardId, row: &Waiting) -> Waits {
+        let mut wakes = Wakes::since(self.moment());
+        let single = Single::new(&row.message, self.wall_ms());
+        publish_single(self, &single, row.publisher, &mut wakes, &mut |target, work| {
+            let outbox = &self.outboxes[shard.index()];
+            if outbox.applied.lock()[target.index()] >= row.number {
+                return None;
+            }
+            let mut position = Position::default();
+            self.store.together(target, &mut || {
+                work();
+                let mut batch = Batch::default();
+                batch.put(&shard, &Applied { number: row.number });
+                position = self.store.write(target, batch);
+            });
+            outbox.applied.lock()[target.index()] = row.number;
+            Some(position)
+        });
+        let waits = wakes.waits.take();
+        wakes.wake_all();
+        waits
+    }
+}
+
+async fn apply_all(broker: Arc<Broker>, shard: ShardId, finished: mpsc::UnboundedSender<(OutboxNumber, Waits)>) {
+    let outbox = &broker.outboxes[shard.index()];
+    loop {
+        let Some(position) = outbox.rows.lock().waiting.front().map(|row| row.position) else {
+            outbox.wake.notified().await;
+            continue;
+        };
+        if let Err(error) = broker.store.wait_durable(shard, position).await {
+            // The broker ends for the same reason; whoever opens the shard next finds the rows.
+            warn!(shard = %shard, error = %error, "rows of the outbox stay");
+            return;
+        }
+        let mut budget = ROWS_AT_A_TIME;
+        while budget > 0 {
+            let row = {
+                let mut rows = outbox.rows.lock();
+                // Only the front is looked at: they became durable in their order.
+                match rows.waiting.front() {
+                    Some(row) if row.position <= position => rows.waiting.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some(row) = row else { break };
+            let waits = broker.apply(shard, &row);
+            if let Some(from) = &row.from {
+                from.rows.fetch_sub(1, Ordering::Release);
+            }
+            let _ = finished.send((row.number, waits));
+            budget -= 1;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Rows applied before others have their turn.
+const ROWS_AT_A_TIME: usize = 256;
+
+async fn delete_finished(broker: Arc<Broker>, shard: ShardId, mut finish: mpsc::UnboundedReceiver<(OutboxNumber, Waits)>) {
+    let mut rows = Vec::new();
+    while finish.recv_many(&mut rows, ROWS_AT_A_TIME).await > 0 {
+        let mut waits = Waits::default();
+        let mut batch = Batch::default();
+        for (number, of_row) in rows.drain(..) {
+            waits.merge(&of_row);
+            batch.delete::<Row>(&number);
+        }
+        if waits.wait(&*broker.store).await.is_err() {
+            return;
+        }
+        broker.store.write(shard, batch);
+    }
+}

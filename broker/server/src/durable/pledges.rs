@@ -1,0 +1,69 @@
+//! Acknowledgements a connection owes and may not send yet, in the order of what they acknowledge [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4].
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use bucketmq_storage::{DurableError, Position, ShardId, Store};
+
+use super::waits::Waits;
+
+#[derive(Debug)]
+struct Pledge {
+    bytes: usize,
+    /// QoS 1 PUBLISHes it answers: they count against the Receive Maximum until then [MQTT-3.3.4-7].
+    publishes: usize,
+    waits: Waits,
+}
+
+/// Encoded acknowledgements and what each of them waits for.
+#[derive(Debug, Default)]
+pub struct Pledges {
+    bytes: VecDeque<u8>,
+    pledges: VecDeque<Pledge>,
+    publishes: usize,
+    /// The change whose being durable wakes the task.
+    registered: Option<(ShardId, Position)>,
+}
+
+impl Pledges {
+    /// True when nothing is owed.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.pledges.is_empty()
+    }
+
+    /// QoS 1 PUBLISHes that are not acknowledged.
+    #[inline]
+    pub fn publishes(&self) -> usize {
+        self.publishes
+    }
+
+    /// Bytes of the acknowledgements.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Owes the packets `encode` appends, which answer so many QoS 1 PUBLISHes, until `waits` is durable.
+    pub fn owe(&mut self, waits: Waits, publishes: usize, packets: &[u8]) {
+        self.bytes.extend(packets);
+        self.publishes += publishes;
+        self.pledges.push_back(Pledge { bytes: packets.len(), publishes, waits });
+    }
+
+    /// Appends to `out` what may be sent now; for the rest the task of `context` is woken.
+    pub fn poll(&mut self, store: &dyn Store, context: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), DurableError> {
+        while let Some(first) = self.pledges.front_mut() {
+            match first.waits.poll_once(store, context, &mut self.registered) {
+                Poll::Ready(outcome) => outcome?,
+                Poll::Pending => return Ok(()),
+            }
+            let Some(Pledge { bytes, publishes, .. }) = self.pledges.pop_front() else { break };
+            out.extend(self.bytes.drain(..bytes));
+            self.publishes -= publishes;
+        }
+        if self.pledges.is_empty() && self.bytes.capacity() > 4096 {
+            *self = Self::default();
+        }
+        Ok(())
+    }
+}
