@@ -246,6 +246,7 @@ impl Contents {
             if !known.contains(&session) {
                 // Its Session ended, and the crash came before all of it was deleted.
                 pending.end(session);
+                pending.advance();
             }
         }
         let retained = scan::<Retained>(db, shard).await?.into_iter().map(|(_, record)| record.message).collect();

@@ -148,21 +148,29 @@ impl Client {
     /// Reads a packet and, unless the test does it, acknowledges it. PUBRELs that were answered here are not returned.
     fn read_reply(&mut self, deadline: Instant) -> Outcome<Option<Reply>> {
         loop {
-            let Some(reply) = self.read_packet(deadline)? else { return Ok(None) };
-            if !self.manual {
-                match &reply {
-                    Reply::Publish(message) if message.qos == 1 => self.acknowledge(PacketType::PubAck, message.packet_id),
-                    Reply::Publish(message) if message.qos == 2 => self.acknowledge(PacketType::PubRec, message.packet_id),
-                    Reply::Ack(PacketType::PubRel, release) => {
-                        let packet_id = release.packet_id;
-                        self.acknowledge(PacketType::PubComp, packet_id);
-                        continue;
-                    }
-                    _ => {}
-                }
+            let Some(packet) = self.read_packet(deadline)? else { return Ok(None) };
+            if let Some(reply) = self.take_part(packet) {
+                return Ok(Some(reply));
             }
-            return Ok(Some(reply));
         }
+    }
+
+    /// Answers `reply` as a Client does. None: that was all there is to it.
+    fn take_part(&mut self, reply: Reply) -> Option<Reply> {
+        if self.manual {
+            return Some(reply);
+        }
+        match &reply {
+            Reply::Publish(message) if message.qos == 1 => self.acknowledge(PacketType::PubAck, message.packet_id),
+            Reply::Publish(message) if message.qos == 2 => self.acknowledge(PacketType::PubRec, message.packet_id),
+            Reply::Ack(PacketType::PubRel, release) => {
+                let packet_id = release.packet_id;
+                self.acknowledge(PacketType::PubComp, packet_id);
+                return None;
+            }
+            _ => {}
+        }
+        Some(reply)
     }
 
     /// Reads until `wanted` says what it wanted. Messages and PUBRELs on the way wait in the inbox; anything else is a surprise.

@@ -24,6 +24,15 @@ fn entry(payload: &str) -> QueueEntry {
     QueueEntry { message, identifiers: Box::default(), share: 0, qos: QoS::AtLeastOnce, retain: false }
 }
 
+/// Writes the record without which a queue is taken for the rest of a Session that ended.
+fn own(store: &DurableStore, number: SessionNumber) {
+    let client_id = format!("client-{}", number.0);
+    let key = SessionKey::of(&client_id);
+    let mut batch = Batch::default();
+    batch.put(&key, &Session { client_id, owner: None, number, expiry_interval: 60, presence: Presence::Away(0), last_share: 0 });
+    store.write(number.shard(), batch);
+}
+
 async fn payloads(store: &DurableStore, session: SessionNumber, from: u64, max_entries: usize) -> Vec<String> {
     let page = store.page(session, Sequence(from), max_entries, usize::MAX).await.expect("readable");
     page.into_iter().map(|(_, entry)| String::from_utf8(entry.message.payload().to_vec()).expect("text")).collect()
@@ -43,6 +52,7 @@ async fn what_was_durable_is_there_after_a_crash() {
     let place = place();
     let session = SessionNumber::new(ShardId(1), 7);
     let store = open(&place).await;
+    own(&store, session);
     let mut position = Position::default();
     for number in 0..200 {
         position = store.append(session, Sequence(number), entry(&number.to_string()));
@@ -77,6 +87,7 @@ async fn a_queue_that_was_never_read_is_removed_without_being_known() {
     let place = place();
     let session = SessionNumber::new(ShardId(2), 1);
     let store = open(&place).await;
+    own(&store, session);
     for number in 0..300 {
         store.append(session, Sequence(number), entry(&number.to_string()));
     }
@@ -90,6 +101,19 @@ async fn a_queue_that_was_never_read_is_removed_without_being_known() {
     let position = store.remove_session(session);
     store.wait_durable(session.shard(), position).await.expect("durable");
     assert!(payloads(&store, session, 0, 9).await.is_empty());
+    store.close().await.expect("closes");
+    let store = open(&place).await;
+    assert_eq!(store.queue(session), QueueUsage::default());
+    assert!(payloads(&store, session, 0, 9).await.is_empty());
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_queue_without_a_session_is_deleted_when_the_shard_is_opened() {
+    let place = place();
+    let session = SessionNumber::new(ShardId(3), 1);
+    let store = open(&place).await;
+    store.append(session, Sequence(0), entry("of a Session that ended"));
     store.close().await.expect("closes");
     let store = open(&place).await;
     assert_eq!(store.queue(session), QueueUsage::default());

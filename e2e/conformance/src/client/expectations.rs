@@ -56,8 +56,10 @@ impl Client {
             if self.stream.read(&mut self.input, left)? == Some(0) {
                 return failed("connection closed though nothing was wrong");
             }
+            // The rest of a handshake may come behind PINGRESP.
             if !self.input.is_empty()
-                && let Some(reply) = self.read_reply(Instant::now() + self.wait)?
+                && let Some(packet) = self.read_packet(Instant::now() + self.wait)?
+                && let Some(reply) = self.take_part(packet)
             {
                 self.inbox.push_back(reply);
             }
