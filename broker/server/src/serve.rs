@@ -78,6 +78,8 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
     let broker = Arc::new(state.broker(config.limits.clone(), access).await?);
     broker.know();
     broker.start_outboxes();
+    // What expired while no broker was there is gone before anybody can ask for it.
+    sweeper::sweep(&broker);
     let (stop_admin, admin_stopped) = oneshot::channel::<()>();
     let admin_task = match admin {
         None => None,

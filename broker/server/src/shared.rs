@@ -80,11 +80,11 @@ impl Groups {
         }
     }
 
-    /// A queue that was found in the bucket. Its members join one by one; see [`Self::found_all`].
+    /// A queue that was found in the bucket. Its members join one by one, before or after this; see [`Self::found_all`].
     pub fn found(&self, filter: &str, number: SessionNumber, cursor: &Cursor) {
         let Cursor { head, next, messages, bytes, .. } = *cursor;
         let queue = GroupQueue { number: Some(number), next: next.0, first: head.0, entries: messages, bytes, draining: false };
-        self.0.lock().insert(filter.into(), GroupState { members: 0, queue });
+        self.0.lock().entry(filter.into()).or_default().queue = queue;
     }
 
     /// All members have joined: a queue without any goes.

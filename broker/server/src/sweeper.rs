@@ -28,7 +28,8 @@ pub async fn run(broker: Arc<Broker>) {
     }
 }
 
-fn sweep(broker: &Broker) {
+/// Looks at every Client once.
+pub fn sweep(broker: &Broker) {
     let second = broker.second();
     let mut silent = Vec::new();
     let mut due = Vec::new();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use bucketmq_packet::{
-    Ack, Connect, ConnectProperties, Packet, PacketIdentifier, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender,
+    Ack, Connect, ConnectProperties, Packet, PacketIdentifier, PacketType, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender,
     Subscribe, SubscriptionOptions, decode,
 };
 
@@ -64,6 +64,13 @@ impl Broker {
         let mut broker = Self { process: serve(folder.path()), folder, address, admin };
         broker.until_ready();
         broker
+    }
+
+    /// Kills it without a warning and starts it again.
+    pub fn crash(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.start_again();
     }
 
     /// Starts it again after it has ended.
@@ -184,6 +191,8 @@ pub enum Came {
     ConnAck(ReasonCode, bool),
     Publish(String, Vec<u8>),
     PubAck(ReasonCode),
+    /// PUBREC, PUBREL or PUBCOMP: which, for which Packet Identifier.
+    Step(PacketType, u16, ReasonCode),
     SubAck(Vec<ReasonCode>),
     UnsubAck(Vec<ReasonCode>),
     Disconnect(ReasonCode),
@@ -197,6 +206,7 @@ pub struct Details {
     pub qos: QoS,
     pub packet_id: Option<PacketIdentifier>,
     pub message_expiry_interval: Option<u32>,
+    pub dup: bool,
 }
 
 pub struct Client<S = TcpStream> {
@@ -329,6 +339,21 @@ impl<S: Read + Write> Client<S> {
         self.send(&Packet::PubAck(Ack { packet_id, reason_code: ReasonCode::Success, reason_string: None, user_properties: Vec::new() }));
     }
 
+    /// Sends PUBREC, PUBREL or PUBCOMP.
+    pub fn step(&mut self, packet_type: PacketType, id: u16) {
+        let ack = Ack {
+            packet_id: PacketIdentifier::new(id).unwrap(),
+            reason_code: ReasonCode::Success,
+            reason_string: None,
+            user_properties: Vec::new(),
+        };
+        self.send(&match packet_type {
+            PacketType::PubRec => Packet::PubRec(ack),
+            PacketType::PubRel => Packet::PubRel(ack),
+            _ => Packet::PubComp(ack),
+        });
+    }
+
     /// Everything that is on its way to this Client now, acknowledged.
     pub fn take_all(&mut self) -> Vec<(String, Vec<u8>)> {
         let mut taken = Vec::new();
@@ -361,10 +386,13 @@ impl<S: Read + Write> Client<S> {
                     Packet::ConnAck(ack) => Came::ConnAck(ack.reason_code, ack.session_present),
                     Packet::Publish(publish) => {
                         let message_expiry_interval = publish.properties.message_expiry_interval;
-                        self.last = Some(Details { qos: publish.qos, packet_id: publish.packet_id, message_expiry_interval });
+                        self.last = Some(Details { qos: publish.qos, packet_id: publish.packet_id, message_expiry_interval, dup: publish.dup });
                         Came::Publish(publish.topic.to_owned(), publish.payload.to_vec())
                     }
                     Packet::PubAck(ack) => Came::PubAck(ack.reason_code),
+                    Packet::PubRec(ack) => Came::Step(PacketType::PubRec, ack.packet_id.get(), ack.reason_code),
+                    Packet::PubRel(ack) => Came::Step(PacketType::PubRel, ack.packet_id.get(), ack.reason_code),
+                    Packet::PubComp(ack) => Came::Step(PacketType::PubComp, ack.packet_id.get(), ack.reason_code),
                     Packet::SubAck(ack) => Came::SubAck(ack.reason_codes),
                     Packet::UnsubAck(ack) => Came::UnsubAck(ack.reason_codes),
                     Packet::Disconnect(disconnect) => Came::Disconnect(disconnect.reason_code),

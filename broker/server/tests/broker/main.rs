@@ -5,6 +5,7 @@ mod access_reload;
 mod check_config;
 mod client;
 mod connections;
+mod durable;
 mod left_over_closing;
 mod limits;
 mod overflow;

@@ -153,6 +153,7 @@ async fn a_fenced_shard_takes_no_more_writes() {
     let place = place();
     let old = open(&place).await;
     let session = SessionNumber::new(ShardId(3), 1);
+    own(&old, session);
     let position = old.append(session, Sequence(0), entry("before"));
     old.wait_durable(ShardId(3), position).await.expect("durable");
     let new = open(&place).await;
