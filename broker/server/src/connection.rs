@@ -276,6 +276,7 @@ impl Connection {
     fn is_over_quota(&self, limits: &Limits) -> bool {
         self.pledges.as_ref().is_some_and(|pledges| {
             pledges.bytes() as u64 > limits.output_buffer_bytes.as_u64()
+                || self.terms.broker.store.unwritten_bytes() > limits.unwritten_bytes.as_u64()
                 || self.terms.version != ProtocolVersion::V5 && pledges.publishes() >= usize::from(self.terms.receive_maximum)
         })
     }

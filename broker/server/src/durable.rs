@@ -7,3 +7,4 @@ pub mod pledges;
 pub mod records;
 pub mod restore;
 pub mod waits;
+pub mod watch;

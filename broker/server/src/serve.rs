@@ -74,7 +74,7 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
     let admin = bucketmq_admin::Server::bind(&config.admin).await.context("the admin address cannot be used")?;
     let totals = Totals::new(u64::from(config.limits.max_connections), u64::from(config.limits.max_connection_rate));
     let listeners = Listeners::bind(&config.listeners, totals).await?;
-    let state = durable::open::open(&config.bucket).await?;
+    let state = Arc::new(durable::open::open(&config.bucket).await?);
     let broker = Arc::new(state.broker(config.limits.clone(), access).await?);
     broker.know();
     broker.start_outboxes();
@@ -102,6 +102,7 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
     if !config.sys_topics.interval.is_zero() {
         tokio::spawn(sys_topics::run(broker.clone(), config.sys_topics.interval));
     }
+    tokio::spawn(durable::watch::run(state.clone(), health.clone()));
     let serving = broker.clone();
     listeners.serve(move |accepted| connect::serve(serving.clone(), accepted));
     drop(starting);

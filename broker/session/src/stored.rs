@@ -102,3 +102,6 @@ impl Stored {
         self.released.binary_search(&sequence).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,9 @@ mod shard;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bucketmq_packet::message::{Message, QueueEntry};
 use object_store::ObjectStore;
@@ -137,6 +139,11 @@ impl DurableStore {
             tasks.push(task);
         }
         Ok(Self { shards: place.shards, parts: parts.into(), tasks, retained })
+    }
+
+    /// The shard whose write has been under way longest, and how long: what a bucket that does not answer looks like.
+    pub fn slowest_write(&self) -> Option<(ShardId, Duration)> {
+        self.parts.iter().filter_map(|shard| Some((shard.id, shard.writing_for()?))).max_by_key(|(_, since)| *since)
     }
 
     /// Waits until a shard takes no more writes, and says why: whoever else is writing there now has taken all of them, or soon will.
@@ -410,6 +417,10 @@ impl Store for DurableStore {
 
     fn wait_durable(&self, shard: ShardId, position: Position) -> BoxFuture<'_, Result<(), DurableError>> {
         Box::pin(self.part(shard).wait_durable(position.0))
+    }
+
+    fn unwritten_bytes(&self) -> u64 {
+        self.parts.iter().map(|shard| shard.unwritten.load(Ordering::Relaxed)).sum()
     }
 
     fn usage(&self) -> Usage {

@@ -235,6 +235,11 @@ pub trait Store: Send + Sync {
     /// Waits until `position` of `shard` is durable.
     fn wait_durable(&self, shard: ShardId, position: Position) -> BoxFuture<'_, Result<(), DurableError>>;
 
+    /// Bytes of changes that wait in this process to be written.
+    fn unwritten_bytes(&self) -> u64 {
+        0
+    }
+
     /// What the store holds, for metrics: it visits every shard.
     fn usage(&self) -> Usage;
 }

@@ -137,6 +137,13 @@ pub struct Limits {
     #[schemars(with = "String")]
     pub bytes_rate: ByteSize,
 
+    /// Bytes of messages and records that wait for the bucket, over all Clients; 1MiB to 64GiB. Beyond it, whoever publishes at QoS 1 or 2 to a Session
+    /// that outlives its connection, or a retained message, is not read until the bucket has taken some of it: nothing is dropped, and everything else
+    /// goes on. 64MiB by default, more than a healthy bucket leaves waiting at 100,000 messages a second.
+    #[serde(with = "units::size")]
+    #[schemars(with = "String")]
+    pub unwritten_bytes: ByteSize,
+
     /// Memory of the process above which it refuses new connections, and drops QoS 0 if it still grows; at least 32MiB. 0B, the default: 80 % of what
     /// the cgroup or the machine has, which leaves the rest to socket buffers and the system.
     #[serde(with = "units::size")]
@@ -224,6 +231,7 @@ impl Default for Limits {
             output_buffer_bytes: ByteSize::kib(512),
             messages_rate: 0,
             bytes_rate: ByteSize::b(0),
+            unwritten_bytes: ByteSize::mib(64),
             memory_watermark: ByteSize::b(0),
         }
     }
@@ -263,6 +271,7 @@ impl Limits {
         check.number("retained_messages", self.retained_messages, 1, u32::MAX);
         check.size("retained_bytes", self.retained_bytes, 1 << 10, 1 << 40);
         check.size("output_buffer_bytes", self.output_buffer_bytes, 4 << 10, 64 << 20);
+        check.size("unwritten_bytes", self.unwritten_bytes, 1 << 20, 64 << 30);
         if self.memory_watermark.as_u64() != 0 {
             check.size("memory_watermark", self.memory_watermark, 32 << 20, u64::MAX);
         }

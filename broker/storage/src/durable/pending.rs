@@ -32,6 +32,8 @@ pub(crate) struct Pending {
     queues: HashMap<SessionNumber, Queue>,
     changed: HashSet<SessionNumber>,
     work: Work,
+    /// Bytes of messages and rows that no batch has taken.
+    bytes: u64,
 }
 
 /// Changes that need the database to be read first.
@@ -63,6 +65,11 @@ pub(crate) struct Batch {
 }
 
 impl Pending {
+    /// Bytes that wait for the next batch.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Counts a change.
     pub(crate) fn advance(&mut self) -> u64 {
         self.position += 1;
@@ -76,6 +83,7 @@ impl Pending {
 
     /// Puts a row, or deletes it.
     pub(crate) fn row(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.bytes += (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
         self.rows.insert(key, value);
     }
 
@@ -90,6 +98,7 @@ impl Pending {
         debug_assert!(sequence >= queue.index.next, "sequences only grow");
         queue.index.next = Sequence(sequence.0 + 1);
         queue.added_bytes += entry.message.len() as u64;
+        self.bytes += entry.message.len() as u64;
         queue.added.push_back((sequence, entry));
         self.changed.insert(session);
     }
@@ -193,6 +202,7 @@ impl Pending {
         if self.is_empty() {
             return None;
         }
+        self.bytes = 0;
         let mut rows = std::mem::take(&mut self.rows);
         for session in self.changed.drain() {
             let Some(queue) = self.queues.get_mut(&session) else { continue };

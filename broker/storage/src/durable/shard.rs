@@ -7,7 +7,9 @@
 use std::error::Error;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bucketmq_packet::PacketIdentifier;
 use bytes::Bytes;
@@ -52,6 +54,10 @@ pub(crate) struct Shard {
     /// Held for reading while changes are made that belong together, for writing while they are taken.
     pub(crate) together: RwLock<()>,
     progress: watch::Sender<Progress>,
+    /// Bytes that wait for the next batch.
+    pub(crate) unwritten: AtomicU64,
+    /// When the write that is under way began.
+    writing_since: Mutex<Option<Instant>>,
     /// Tasks to be woken when a change is durable.
     wakers: Mutex<Vec<(u64, Waker)>>,
     /// The newest change somebody waits for: in the database, in the bucket.
@@ -79,6 +85,8 @@ impl Shard {
             db,
             pending: Mutex::new(pending),
             together: RwLock::new(()),
+            unwritten: AtomicU64::new(0),
+            writing_since: Mutex::new(None),
             wakers: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
             wanted: Mutex::new(Wanted::default()),
@@ -95,6 +103,7 @@ impl Shard {
         let outcome = change(&mut pending);
         let position = pending.advance();
         let wake = was_empty && !pending.is_empty();
+        self.unwritten.store(pending.bytes(), Ordering::Relaxed);
         drop(pending);
         if wake {
             self.wake.notify_one();
@@ -136,6 +145,11 @@ impl Shard {
             self.wake.notify_one();
         }
         Poll::Pending
+    }
+
+    /// How long the write that is under way has taken so far.
+    pub(crate) fn writing_for(&self) -> Option<Duration> {
+        self.writing_since.lock().map(|since| since.elapsed())
     }
 
     /// Waits until the shard takes no more writes.
@@ -275,7 +289,12 @@ impl Writer {
             let hurry = wanted.durable > progress.durable;
             let flush_now = flush.is_none() && (hurry || due.is_some_and(|due| due <= Instant::now()));
             if wanted.written > progress.written || flush_now {
-                match self.write().await {
+                shard.writing_since.lock().get_or_insert_with(Instant::now);
+                let written = self.write().await;
+                if flush.is_none() && !flush_now {
+                    *shard.writing_since.lock() = None;
+                }
+                match written {
                     Ok((position, sequence)) => {
                         if let Some(sequence) = sequence {
                             unflushed.push((position, sequence));
@@ -293,6 +312,7 @@ impl Writer {
                     // Also when nothing was left to write: it would be due for ever.
                     self.dirty_since = None;
                     flush = (!unflushed.is_empty()).then(|| Box::pin(self.flush()));
+                    *shard.writing_since.lock() = flush.is_some().then(Instant::now);
                 }
                 continue;
             }
@@ -301,6 +321,7 @@ impl Writer {
                 () = sleep_until(due), if flush.is_none() && due.is_some() => {}
                 outcome = poll(&mut flush), if flush.is_some() => {
                     flush = None;
+                    *shard.writing_since.lock() = None;
                     if let Err(error) = outcome {
                         return self.fail(error);
                     }
@@ -350,6 +371,7 @@ impl Writer {
             let _together = shard.together.write();
             let mut pending = shard.pending.lock();
             let batch = pending.take();
+            shard.unwritten.store(0, Ordering::Relaxed);
             (batch, pending.position)
         };
         let Some(Batch { position, mut rows, work, .. }) = batch else { return Ok((position, None)) };
