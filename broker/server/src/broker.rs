@@ -1,8 +1,8 @@
 //! What all connections share: who is there, what is subscribed, what is retained, what is allowed, what is counted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -67,8 +67,7 @@ impl Broker {
 
     /// A broker whose state outlives it: with its outboxes, and the first number for a new Session.
     pub fn with_outboxes(limits: Limits, access: Access, store: Arc<dyn Store>, outboxes: Vec<Outbox>, next_number: u64) -> Self {
-        let volatile: Arc<dyn Store> =
-            if store.outlives_process() { Arc::new(MemoryStore::new(store.shards())) } else { store.clone() };
+        let volatile: Arc<dyn Store> = if store.outlives_process() { Arc::new(MemoryStore::new(store.shards())) } else { store.clone() };
         Self {
             started: Instant::now(),
             limits: ArcSwap::from_pointee(limits),

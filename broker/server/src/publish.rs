@@ -426,14 +426,7 @@ fn keep_retained(broker: &Broker, run: &Run<'_>, limits: &Limits, waits: &mut Wa
 }
 
 /// Hands the run to all that match. False: nobody matched.
-fn route(
-    broker: &Broker,
-    run: &Run<'_>,
-    matches: &Matches<ClientRef>,
-    from: SessionNumber,
-    limits: &Limits,
-    wakes: &mut Wakes,
-) -> bool {
+fn route(broker: &Broker, run: &Run<'_>, matches: &Matches<ClientRef>, from: SessionNumber, limits: &Limits, wakes: &mut Wakes) -> bool {
     if broker.sheds_qos0() && run.items.iter().all(|item| item.qos == QoS::AtMostOnce) {
         broker.metrics.dropped(Dropped::Memory, run.items.len() as u64);
         return true;
@@ -538,14 +531,12 @@ impl Connection {
             let state = self.terms.client.lock();
             for item in scratch.items.iter_mut().filter(|item| item.qos == QoS::ExactlyOnce) {
                 // What comes again was kept when it came first; another may have taken its place.
-                item.duplicate =
-                    bucketmq_packet::PacketIdentifier::new(item.id).is_some_and(|id| state.session.incoming.contains(id));
+                item.duplicate = bucketmq_packet::PacketIdentifier::new(item.id).is_some_and(|id| state.session.incoming.contains(id));
             }
         }
         let Scratch { topic, items, owned_forward, kept, now, .. } = scratch;
         let version = self.terms.version;
-        let run =
-            Run { topic, version, bytes: &input[..used], items, owned_forward, kept, all_plain: false, largest: used, now: *now };
+        let run = Run { topic, version, bytes: &input[..used], items, owned_forward, kept, all_plain: false, largest: used, now: *now };
         let mut waits = Waits::default();
         keep_retained(broker, &run, limits, &mut waits);
         if waits.is_durable(&*broker.store) {

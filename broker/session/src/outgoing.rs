@@ -348,8 +348,7 @@ impl Outgoing {
 
     /// Something waits whose delivery cannot have begun, in an earlier life of the broker either.
     fn has_droppable(&self) -> bool {
-        self.queued > 0
-            || self.backlog.entries > 0 && self.stored.as_ref().is_none_or(|stored| self.backlog.first >= stored.maybe_sent)
+        self.queued > 0 || self.backlog.entries > 0 && self.stored.as_ref().is_none_or(|stored| self.backlog.first >= stored.maybe_sent)
     }
 
     fn drop_oldest(&mut self, backlog: &mut dyn Backlog) {

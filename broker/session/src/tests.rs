@@ -153,7 +153,11 @@ fn after_pubrec_only_pubrel_is_sent_again() {
     bench.deliver("a", Q2);
     bench.brief();
     assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success, &mut bench.backlog), Acknowledged::Release);
-    assert_eq!(bench.session.handle_pubrec(id(1), ReasonCode::Success, &mut bench.backlog), Acknowledged::Release, "a repeated PUBREC is answered again");
+    assert_eq!(
+        bench.session.handle_pubrec(id(1), ReasonCode::Success, &mut bench.backlog),
+        Acknowledged::Release,
+        "a repeated PUBREC is answered again"
+    );
     bench.session.detach();
     bench.attach(10);
     assert_eq!(bench.brief(), sent(&[(1, false, "PUBREL")]));

@@ -8,8 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use bucketmq_packet::{
-    Ack, Connect, ConnectProperties, Packet, PacketIdentifier, PacketType, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender,
-    Subscribe, SubscriptionOptions, decode,
+    Ack, Connect, ConnectProperties, Packet, PacketIdentifier, PacketType, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode,
+    Sender, Subscribe, SubscriptionOptions, decode,
 };
 
 /// Long enough for a busy machine.
@@ -386,7 +386,8 @@ impl<S: Read + Write> Client<S> {
                     Packet::ConnAck(ack) => Came::ConnAck(ack.reason_code, ack.session_present),
                     Packet::Publish(publish) => {
                         let message_expiry_interval = publish.properties.message_expiry_interval;
-                        self.last = Some(Details { qos: publish.qos, packet_id: publish.packet_id, message_expiry_interval, dup: publish.dup });
+                        self.last =
+                            Some(Details { qos: publish.qos, packet_id: publish.packet_id, message_expiry_interval, dup: publish.dup });
                         Came::Publish(publish.topic.to_owned(), publish.payload.to_vec())
                     }
                     Packet::PubAck(ack) => Came::PubAck(ack.reason_code),

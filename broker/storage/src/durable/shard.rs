@@ -119,9 +119,7 @@ impl Shard {
     /// Waits until the change `position` is in the bucket.
     pub(crate) async fn wait_durable(&self, position: u64) -> Result<(), DurableError> {
         self.want(|wanted| wanted.durable = wanted.durable.max(position));
-        self.wait(|progress| progress.durable >= position)
-            .await
-            .map_err(|cause| self.lost(cause))
+        self.wait(|progress| progress.durable >= position).await.map_err(|cause| self.lost(cause))
     }
 
     /// Ready when the change `position` is in the bucket, or never will be; otherwise `waker` is called then.
