@@ -466,15 +466,12 @@ impl Broker {
     }
 }
 
+/// Does what it is given in a shard, or not, when that shard has it already: the position of what was done.
+type StoreIn<'a> = dyn FnMut(ShardId, &mut dyn FnMut()) -> Option<Position> + 'a;
+
 /// Publishes one message on its own. What it brings to Sessions that outlive the broker is done in `store_in`, once for each of their shards;
 /// the position it gives, if it did it, joins those to wait for in `wakes`.
-pub fn publish_single(
-    broker: &Broker,
-    single: &Single,
-    from: SessionNumber,
-    wakes: &mut Wakes,
-    store_in: &mut dyn FnMut(ShardId, &mut dyn FnMut()) -> Option<Position>,
-) {
+pub fn publish_single(broker: &Broker, single: &Single, from: SessionNumber, wakes: &mut Wakes, store_in: &mut StoreIn<'_>) {
     let limits = broker.limits.load();
     let run = single.run();
     if from == BROKER_ITSELF && single.retains() {

@@ -27,12 +27,15 @@ pub struct Ended {
     will: Option<Box<Will>>,
     orphans: Vec<Orphan>,
     /// The queue of a Session that is over with messages of Shared Subscriptions in it, and their names by number.
-    rescue: Option<(SessionNumber, Vec<(u32, Arc<str>)>)>,
+    rescue: Option<(SessionNumber, ShareNames)>,
     /// The change in the bucket that makes it so.
     pub position: Option<(ShardId, Position)>,
     /// Set when the Session is over: it leaves routing, registry and store.
     session: Option<Over>,
 }
+
+/// Shared Subscriptions by the number their deliveries carry.
+type ShareNames = Vec<(u32, Arc<str>)>;
 
 /// A Session that is over, and the Subscriptions it had.
 type Over = (ClientRef, Vec<(Arc<str>, Subscription)>);

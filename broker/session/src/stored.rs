@@ -4,7 +4,7 @@
 const BLOCK: u64 = 8192;
 
 /// Two permissions to send, asked for together: they hold once everything written before is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gate {
     /// Everything before it may be sent.
     pub(crate) sent: u64,
@@ -38,12 +38,6 @@ pub(crate) struct Stored {
     pub(crate) trimmed: u64,
     /// What of it the storage knows.
     pub(crate) told: u64,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { sent: 0, offered: 0 }
-    }
 }
 
 impl Stored {

@@ -68,7 +68,7 @@ impl Publisher {
 
     /// Publishes until `stop`, then finishes what is under way, until `deadline` says that it will not come.
     pub fn run(mut self, address: SocketAddr, stop: &Arc<AtomicBool>, deadline: &Arc<AtomicBool>) -> Published {
-        while !(stop.load(Ordering::Relaxed) && self.flight.is_empty()) && !deadline.load(Ordering::Relaxed) {
+        while !(deadline.load(Ordering::Relaxed) || stop.load(Ordering::Relaxed) && self.flight.is_empty()) {
             if self.connection(address, stop, deadline).is_err() {
                 std::thread::sleep(RETRY);
             }

@@ -20,7 +20,7 @@ pub enum State {
     /// In this process.
     Memory,
     /// In a bucket.
-    Bucket(Bucket, Arc<DurableStore>),
+    Bucket(Box<Bucket>, Arc<DurableStore>),
 }
 
 /// Opens what `config` names; refuses a bucket that cannot keep what the broker promises.
@@ -37,7 +37,7 @@ pub async fn open(config: &BucketConfig) -> anyhow::Result<State> {
     let place = Place { bucket: store, prefix: Path::default(), shards: Shards::default() };
     let shards = DurableStore::open(&place).await.with_context(|| config.url.to_string())?;
     info!(bucket = %config.url, shards = place.shards.count(), "bucket opened");
-    Ok(State::Bucket(bucket, Arc::new(shards)))
+    Ok(State::Bucket(Box::new(bucket), Arc::new(shards)))
 }
 
 impl State {
