@@ -51,6 +51,8 @@ pub struct Report {
     pub seconds: f64,
     /// Connections all Clients had.
     pub connections: u64,
+    /// Longest time a subscriber waited for its next message when all were read at the end, seconds.
+    pub longest_wait: f64,
     /// The reckoning.
     pub verdict: Verdict,
 }
@@ -127,9 +129,10 @@ pub fn run(plan: &Plan, store: Store, mut progress: impl FnMut(u32)) -> anyhow::
     broker.kill()?;
     let connections = published.iter().map(|one| u64::from(one.connections)).sum::<u64>()
         + received.iter().map(|one| u64::from(one.connections)).sum::<u64>();
+    let longest_wait = received.iter().map(|one| one.longest_wait.as_secs_f64()).fold(0.0, f64::max);
     let verdict = verdict(&published, &received, &retained);
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Report { kills: plan.rounds, seed: plan.seed, store: store_name, seconds, connections, verdict })
+    Ok(Report { kills: plan.rounds, seed: plan.seed, store: store_name, seconds, connections, longest_wait, verdict })
 }
 
 /// The retained message of `publisher`, as a new Subscription gets it.

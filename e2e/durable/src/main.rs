@@ -79,11 +79,12 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(report)?);
         return Ok(());
     }
-    let Report { kills, seed, store, seconds, connections, verdict } = report;
+    let Report { kills, seed, store, seconds, connections, longest_wait, verdict } = report;
     println!("{kills} kills over {store} in {seconds:.0} s, seed {seed}, {connections} connections");
     println!("{} messages acknowledged, {} deliveries owed", verdict.acknowledged, verdict.owed);
     println!("lost {}, QoS 2 duplicated {}, reordered {}", verdict.lost, verdict.duplicated, verdict.reordered);
     println!("Sessions lost {}, retained stale {}, unfinished {}", verdict.sessions_lost, verdict.retained_stale, verdict.unfinished);
+    println!("longest wait for a message at the end {longest_wait:.1} s");
     println!("QoS 1 repeated, as it may be: {}", verdict.repeated_qos1);
     for told in &verdict.told {
         println!("  {told}");

@@ -13,7 +13,7 @@ use crate::link::{Came, Gone, Link};
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(10);
 /// With nothing for so long, nothing is on its way.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What a subscriber got.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,8 @@ pub struct Received {
     pub sessions_lost: u32,
     /// Connections it had.
     pub connections: u32,
+    /// Longest time it waited for the next message, once the publishers had stopped.
+    pub longest_wait: Duration,
 }
 
 /// A subscriber of one filter at QoS 2.
@@ -87,6 +89,9 @@ impl Subscriber {
                 return Ok(());
             }
             let Some(came) = link.next(Duration::from_millis(100))? else { continue };
+            if stopping {
+                self.received.longest_wait = self.received.longest_wait.max(last.elapsed());
+            }
             last = Instant::now();
             match came {
                 Came::Subscribed => {
