@@ -105,10 +105,11 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
     tokio::spawn(durable::watch::run(state.clone(), health.clone()));
     let serving = broker.clone();
     listeners.serve(move |accepted| connect::serve(serving.clone(), accepted));
-    drop(starting);
     health.set_config_hash(loaded.hash());
     let mut server = Server { broker, listeners, health, loaded, log, config_reload: Ok(()), users_reload: Ok(()), tls_failed: false };
     server.report();
+    // Who sees that it is ready sees everything else in the same answer.
+    drop(starting);
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
     let lost = tokio::select! {
