@@ -140,6 +140,10 @@ impl Planning {
         if client.username_uncertain {
             self.plan.report.note(Reason::OwnerUncertain, &session.client_id);
         }
+        // Unless `local_clientid` says otherwise.
+        if session.client_id.starts_with("local.") {
+            self.plan.report.note(Reason::PerhapsBridge, &session.client_id);
+        }
         for subscription in subscriptions {
             self.subscription(&mut session, subscription);
         }

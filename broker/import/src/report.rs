@@ -75,6 +75,8 @@ pub enum Reason {
     PacketIdentifierChanged,
     /// A note: Mosquitto wrote the user name of another Client here, or this Client's own. Nobody can tell.
     OwnerUncertain,
+    /// A note: a Client Identifier as Mosquitto gives its bridges. If it is one, nobody will take its messages: end the Session.
+    PerhapsBridge,
 }
 
 impl Report {

@@ -34,7 +34,7 @@ const RECORD_BYTES: usize = 128;
 pub struct WriteOptions {
     /// Milliseconds since 1970. Numbers of Sessions begin here: one that ended long ago never had such a number.
     pub now: u64,
-    /// What the bucket has of the same Client Identifier or topic gives way, instead of staying.
+    /// What the bucket has of the same Client Identifier or topic gives way, instead of staying. QoS 2 messages that are on their way from a Session stay on it.
     pub replace: bool,
 }
 
@@ -137,7 +137,18 @@ impl<'a> Writing<'a> {
 
     async fn session(&mut self, session: PlannedSession) -> Result<(), WriteError> {
         let PlannedSession {
-            client_id, shard, owner, expiry_interval, away_since, last_share, subscriptions, queue, sent, inbound, outbox, ..
+            client_id,
+            shard,
+            owner,
+            expiry_interval,
+            away_since,
+            last_share,
+            subscriptions,
+            queue,
+            sent,
+            inbound,
+            outbox,
+            ..
         } = session;
         debug_assert_eq!(shard, self.store.shards().of(&client_id), "planned for another number of shards");
         let key = SessionKey::of(&client_id);
