@@ -107,8 +107,11 @@ fn a_time_of_32_bits_is_read() {
     }
 }
 
+/// How a machine writes a number.
+type Order = fn(u64) -> [u8; 8];
+
 /// Formats 5 and 6. `number` writes what stands in the order of the machine, `padding` is what a struct of that machine has at its end.
-fn new(version: u32, number: fn(u64) -> [u8; 8], padding: &[u8]) -> Writer {
+fn new(version: u32, number: Order, padding: &[u8]) -> Writer {
     let config_padding = if padding.is_empty() { &[0; 2][..] } else { &[0; 6] };
     let user: &[u8] = if version == 6 { b"\x07\x5b\0\x05" } else { b"" };
     let (client_padding, name): (&[u8], &[u8]) = if version == 6 { (padding, b"alice") } else { (b"", b"") };
@@ -134,7 +137,7 @@ fn new(version: u32, number: fn(u64) -> [u8; 8], padding: &[u8]) -> Writer {
 
 #[test]
 fn files_of_mosquitto_since_1_6_are_read_whatever_machine_wrote_them() {
-    let machines: [(fn(u64) -> [u8; 8], &[u8]); 3] = [(u64::to_le_bytes, &[0xEE; 4]), (u64::to_be_bytes, &[0; 4]), (u64::to_le_bytes, b"")];
+    let machines: [(Order, &[u8]); 3] = [(u64::to_le_bytes, &[0xEE; 4]), (u64::to_be_bytes, &[0; 4]), (u64::to_le_bytes, b"")];
     for (version, (number, padding)) in [5, 6].into_iter().flat_map(|version| machines.map(|machine| (version, machine))) {
         let contents = new(version, number, padding).read();
         assert!(contents.passed_over.is_empty() && contents.strays.is_empty(), "{contents:?}");
