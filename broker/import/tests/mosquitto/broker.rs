@@ -24,12 +24,20 @@ pub struct Mosquitto {
 impl Mosquitto {
     /// Starts one. None: it is not installed, and nothing can be tested.
     pub fn start(more: &str) -> Option<Self> {
+        Self::start_with(more, None)
+    }
+
+    /// Starts one that finds `file`.
+    pub fn start_with(more: &str, file: Option<&[u8]>) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port();
         let mut config = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\nmax_inflight_messages 3\n");
         // As root, Mosquitto would turn into a user that may not write here.
         writeln!(config, "persistence_location {}/\nlog_type error\nuser root\n{more}", folder.path().display()).expect("written");
         fs::write(folder.path().join("mosquitto.conf"), config).expect("written");
+        if let Some(file) = file {
+            fs::write(folder.path().join("mosquitto.db"), file).expect("written");
+        }
         let mut mosquitto = Self { folder, port, child: None };
         mosquitto.run().then_some(mosquitto)
     }

@@ -261,6 +261,48 @@ fn a_session_belongs_to_its_user_as_far_as_mosquitto_says_which() {
     }
 }
 
+/// What does not depend on the format.
+fn said(contents: &Contents) -> Vec<String> {
+    let mut said = Vec::new();
+    for client in &contents.clients {
+        said.push(format!("client {} {}", client.id, client.last_mid));
+        for message in &client.messages {
+            let topic = &contents.messages[&message.store_id].topic;
+            let (mid, qos, retain, dup) = (message.mid, message.qos, message.retain, message.dup);
+            said.push(format!("{} {topic} {mid} {qos:?} {:?} {:?} {retain} {dup}", client.id, message.direction, message.state));
+        }
+    }
+    for message in contents.messages.values() {
+        let mosquitto::StoredMessage { topic, payload, properties, expiry_time, source_id, qos, retain, .. } = message;
+        said.push(format!("message {topic} {payload:?} {properties:?} {expiry_time:?} {source_id} {qos:?} {retain}"));
+    }
+    for one in &contents.subscriptions {
+        let mosquitto::Subscription { client_id, filter, qos, no_local, retain_as_published, identifier } = one;
+        said.push(format!("subscription {client_id} {filter} {qos:?} {no_local} {retain_as_published} {identifier:?}"));
+    }
+    said.extend(contents.retained.iter().map(|store_id| format!("retained {}", contents.messages[store_id].topic)));
+    said.sort();
+    said
+}
+
+#[test]
+fn mosquitto_reads_the_same_in_files_made_by_hand() {
+    let files: [&[u8]; 4] = [
+        include_bytes!("../../src/mosquitto/golden/by-hand-2.db"),
+        include_bytes!("../../src/mosquitto/golden/by-hand-3.db"),
+        include_bytes!("../../src/mosquitto/golden/by-hand-4.db"),
+        include_bytes!("../../src/mosquitto/golden/by-hand-5.db"),
+    ];
+    for (mut file, version) in files.into_iter().zip(2..) {
+        let Some(mut mosquitto) = Mosquitto::start_with("queue_qos0_messages true\n", Some(file)) else { return };
+        let ours = mosquitto::read(&mut file).expect("readable");
+        let its = read(&mosquitto.stop());
+        assert_eq!((ours.version, its.version), (version, 6));
+        assert!(said(&ours).len() >= 6);
+        assert_eq!(said(&ours), said(&its), "format {version}");
+    }
+}
+
 #[test]
 fn a_bridge_of_mosquittos_is_no_session() {
     let bridge = "connection upstream\naddress 127.0.0.1:1\ncleansession false\ntopic # out 1\n";
