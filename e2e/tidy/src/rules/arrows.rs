@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -11,6 +11,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("broker/routing", &["broker/packet"]),
     ("broker/storage", &["broker/packet"]),
     ("broker/bucket", &["e2e/servers"]),
+    ("broker/cluster", &["broker/packet", "broker/storage"]),
     ("broker/import", &["broker/packet", "broker/storage"]),
     ("broker/admin", &["broker/packet"]),
     (
@@ -23,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "broker/routing",
             "broker/storage",
             "broker/bucket",
+            "broker/cluster",
             "broker/admin",
         ],
     ),
