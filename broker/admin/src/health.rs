@@ -30,6 +30,7 @@ pub struct Health {
 struct State {
     /// How many tokens are out, by name.
     awaiting: BTreeMap<&'static str, usize>,
+    owner: Option<String>,
     draining: bool,
     config_hash: Option<String>,
     users_hash: Option<String>,
@@ -63,6 +64,8 @@ struct LastReload {
 pub(crate) struct Readiness {
     pub(crate) ready: bool,
     awaiting: Vec<&'static str>,
+    /// Which member owns the bucket while this one waits for it.
+    owner: Option<String>,
     draining: bool,
     version: &'static str,
     config_hash: Option<String>,
@@ -104,9 +107,14 @@ impl Health {
         self.state.lock().is_ready()
     }
 
-    /// From now on the broker is not ready any more, so that nobody sends it new Clients.
-    pub fn set_draining(&self) {
-        self.state.lock().draining = true;
+    /// Which member owns the bucket that this one waits for; `None` when it waits for nobody.
+    pub fn set_owner(&self, member: Option<&str>) {
+        self.state.lock().owner = member.map(str::to_owned);
+    }
+
+    /// While the broker drains it is not ready, so that nobody sends it new Clients.
+    pub fn set_draining(&self, draining: bool) {
+        self.state.lock().draining = draining;
     }
 
     /// The hash of the configuration in force.
@@ -154,6 +162,7 @@ impl Health {
         Readiness {
             ready: state.is_ready(),
             awaiting: state.awaiting.keys().copied().collect(),
+            owner: state.owner.clone(),
             draining: state.draining,
             version,
             config_hash: state.config_hash.clone(),
@@ -227,7 +236,7 @@ mod tests {
     #[test]
     fn a_draining_broker_is_not_ready_again() {
         let health = Health::new();
-        health.set_draining();
+        health.set_draining(true);
         drop(health.awaiting("late"));
         assert!(!health.is_ready());
     }

@@ -77,6 +77,11 @@ pub struct LocalStore {
     own: Arc<Own>,
 }
 
+/// The file whose lock tells that no other broker uses the directory.
+pub(crate) fn broker_lock(root: &FilePath) -> PathBuf {
+    root.join(OWN).join("broker")
+}
+
 /// What lies in `.bucketmq`.
 #[derive(Debug)]
 struct Own {

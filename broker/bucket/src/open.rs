@@ -9,7 +9,7 @@ use object_store::prefix::PrefixStore;
 
 use crate::cloud;
 use crate::config::{BucketConfig, BucketUrl, ConfigError};
-use crate::local::{LocalError, LocalStore};
+use crate::local::{self, LocalError, LocalStore};
 use crate::measured::Measured;
 use crate::metrics::Requests;
 use crate::s3::S3Store;
@@ -95,6 +95,14 @@ impl Bucket {
     /// The objects below the prefix, named without it.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
+    }
+
+    /// For a directory: the file whose lock tells that no other broker of this host uses it. In a folder that is no object's.
+    pub fn broker_lock(&self) -> Option<PathBuf> {
+        match &self.url {
+            BucketUrl::File(root) => Some(local::broker_lock(root)),
+            _ => None,
+        }
     }
 
     /// What was asked of it so far.

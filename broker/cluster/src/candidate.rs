@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -38,7 +39,7 @@ pub(crate) const CLAIMANT_MAX: Duration = Duration::from_secs(10);
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 
 /// Whether a broker takes over from one that lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Takeover {
     /// It waits until the owner is gone.

@@ -10,6 +10,7 @@
 //! - [`Held::release`] lets the next one have them at once.
 
 mod candidate;
+mod config;
 mod confirmation;
 mod member;
 mod objects;
@@ -19,7 +20,8 @@ mod record;
 mod tenure;
 
 pub use candidate::{Candidate, Seen, Step, Takeover};
-pub use confirmation::Confirmation;
+pub use config::Config;
+pub use confirmation::{Confirmation, Registered};
 pub use member::{Member, MemberError};
 pub use objects::{ObjectError, Objects, Version};
 pub use ownership::{Ending, Held, Ownership, TakeError};

@@ -28,7 +28,8 @@ impl Member {
     /// The member that was given `name` by someone who vouches that it is unique.
     pub fn named(name: &str) -> Result<Self, MemberError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let good = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let good =
+            (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
         if good { Ok(Self::new(name.to_owned(), true)) } else { Err(MemberError(name.to_owned())) }
     }
 

@@ -70,7 +70,7 @@ async fn server(mode: &str, connections: usize) -> anyhow::Result<()> {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         }
-    });
+    })?;
     // One round beforehand, so that what is needed once does not count.
     round(mode, 200, addr, dir.path(), &idle, "warm up").await?;
     round(mode, connections, addr, dir.path(), &idle, mode).await

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::config::{Config, Protocol};
 use crate::handle::{ConnectionPermit, ListenerHandle, Refusal, Totals};
 use crate::proxy;
-use crate::socket::{ListeningSocket, configure_accepted};
+use crate::socket::{Incoming, ListeningSocket, configure_accepted};
 use crate::tls::{TlsInfo, TlsServer, TlsStream};
 use crate::transport::{Transport, WebSocketCarrier};
 use crate::websocket::WebSocket;
@@ -67,20 +67,11 @@ impl Refusal {
     }
 }
 
-enum Incoming {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
-}
-
 /// Accepts until the task is aborted. It holds nothing across an await that an abort could lose.
 pub(crate) async fn accept_loop(socket: Arc<ListeningSocket>, acceptor: Arc<Acceptor>, deliver: Deliver) {
     let mut last_log = None;
     loop {
-        let incoming = match &*socket {
-            ListeningSocket::Tcp { listener, .. } => listener.accept().await.map(|(stream, peer)| Incoming::Tcp(stream, peer)),
-            ListeningSocket::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Incoming::Unix(stream)),
-        };
-        match incoming {
+        match socket.accept().await {
             Ok(incoming) => {
                 acceptor.handle.counters.accepted.fetch_add(1, Ordering::Relaxed);
                 admit(&acceptor, incoming, &deliver);

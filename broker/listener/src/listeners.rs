@@ -115,7 +115,7 @@ struct Planned {
 }
 
 impl Listeners {
-    /// Binds all, or none and says why. Connections wait in the backlog until [`Listeners::serve`].
+    /// Binds all, or none and says why. Nobody can connect until [`Listeners::serve`].
     pub async fn bind(configs: &[Config], totals: Arc<Totals>) -> Result<Listeners, BindError> {
         let inner = Inner {
             totals,
@@ -129,8 +129,9 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Begins to accept; each connection is served by a task of its own that runs `on_accepted`. Returns at once.
-    pub fn serve<F, Fut>(&self, on_accepted: F)
+    /// Begins to accept; each connection is served by a task of its own that runs `on_accepted`. Returns at once. An error when an address was taken
+    /// since it was bound.
+    pub fn serve<F, Fut>(&self, on_accepted: F) -> Result<(), BindError>
     where
         F: Fn(Accepted) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -138,9 +139,18 @@ impl Listeners {
         let deliver: Deliver = Arc::new(move |accepted| {
             tokio::spawn(on_accepted(accepted));
         });
-        *self.inner.deliver.lock() = Some(deliver.clone());
-        for running in self.inner.running.lock().iter_mut() {
-            running.start(&deliver);
+        {
+            let mut running = self.inner.running.lock();
+            for running in running.iter() {
+                let listener = running.acceptor.handle.name();
+                running
+                    .sockets
+                    .iter()
+                    .try_for_each(|socket| socket.open())
+                    .map_err(|source| BindError::Socket { listener: listener.into(), source })?;
+            }
+            *self.inner.deliver.lock() = Some(deliver.clone());
+            running.iter_mut().for_each(|running| running.start(&deliver));
         }
         let inner = Arc::downgrade(&self.inner);
         let watcher = tokio::spawn(async move {
@@ -153,6 +163,7 @@ impl Listeners {
         if let Some(before) = self.inner.watcher.lock().replace(watcher) {
             before.abort();
         }
+        Ok(())
     }
 
     /// Makes the listeners those of `configs`: new ones are bound, missing ones stop accepting, changed settings hold for the next connections, TLS files
@@ -161,6 +172,10 @@ impl Listeners {
         let _one_at_a_time = self.inner.change.lock().await;
         let planned = self.plan(configs).await?;
         let deliver = self.inner.deliver.lock().clone();
+        for planned in planned.iter().filter(|_| deliver.is_some()) {
+            let opened = planned.sockets.iter().try_for_each(|socket| socket.open());
+            opened.map_err(|source| BindError::Socket { listener: planned.name.clone(), source })?;
+        }
         let unchanged_tls = {
             let mut running = self.inner.running.lock();
             let mut before = std::mem::take(&mut *running);
@@ -197,7 +212,7 @@ impl Listeners {
             handle: running.acceptor.handle.clone(),
             local_addrs: running.sockets.iter().filter_map(|socket| socket.local_addr()).collect(),
             path: running.sockets.iter().find_map(|socket| match &**socket {
-                ListeningSocket::Unix { file, .. } => Some(file.path().to_owned()),
+                ListeningSocket::Unix { path, .. } => Some(path.clone()),
                 ListeningSocket::Tcp { .. } => None,
             }),
         };
@@ -255,9 +270,9 @@ impl Listeners {
             let (kept, sockets) = self.sockets_for(&name, config, address.protocol, &address.endpoint);
             let sockets = match sockets {
                 Some(sockets) => sockets,
-                None => socket::listen(&address.endpoint, config)
-                    .await
-                    .map_err(|source| BindError::Socket { listener: name.clone(), source })?,
+                None => {
+                    socket::bind(&address.endpoint, config).await.map_err(|source| BindError::Socket { listener: name.clone(), source })?
+                }
             };
             let same_tls = kept.as_ref().is_some_and(|kept| kept.tls.load().as_ref().is_some_and(|tls| tls.is_for(config)));
             let tls = match address.protocol.is_tls() && !same_tls {

@@ -7,11 +7,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{Config, Endpoint, SocketMode};
 
@@ -21,11 +22,18 @@ use crate::config::{Config, Endpoint, SocketMode};
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(3);
 
-/// A listening socket.
+/// A socket that has its address, or a path that is free. Until [`ListeningSocket::open`] nobody can connect: a broker that waits for its turn refuses
+/// connections instead of letting them hang.
 #[derive(Debug)]
 pub(crate) enum ListeningSocket {
-    Tcp { listener: TcpListener, local_addr: SocketAddr },
-    Unix { listener: UnixListener, file: SocketFile },
+    Tcp { bound: Mutex<Option<Socket>>, backlog: u32, listener: OnceLock<TcpListener>, local_addr: SocketAddr },
+    Unix { path: PathBuf, mode: SocketMode, backlog: u32, listener: OnceLock<(UnixListener, SocketFile)> },
+}
+
+/// A connection that was accepted.
+pub(crate) enum Incoming {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
 }
 
 /// Why a listener could not listen.
@@ -62,6 +70,40 @@ pub enum SocketError {
 }
 
 impl ListeningSocket {
+    /// Lets Clients connect from now on; their connections wait in the backlog. Nothing when it does already.
+    pub(crate) fn open(&self) -> Result<(), SocketError> {
+        match self {
+            ListeningSocket::Tcp { bound, backlog, listener, local_addr } => {
+                let Some(socket) = bound.lock().take() else { return Ok(()) };
+                let listen = || {
+                    socket.listen(i32::try_from(*backlog).unwrap_or(i32::MAX))?;
+                    TcpListener::from_std(socket.into())
+                };
+                let _ = listener.set(listen().map_err(|source| SocketError::Listen { address: local_addr.to_string(), source })?);
+            }
+            ListeningSocket::Unix { path, mode, backlog, listener } => {
+                if listener.get().is_none() {
+                    let _ = listener.set(listen_unix(path, *mode, *backlog)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next connection; waits for ever when the socket is not open.
+    pub(crate) async fn accept(&self) -> io::Result<Incoming> {
+        match self {
+            ListeningSocket::Tcp { listener, .. } => match listener.get() {
+                Some(listener) => listener.accept().await.map(|(stream, peer)| Incoming::Tcp(stream, peer)),
+                None => std::future::pending().await,
+            },
+            ListeningSocket::Unix { listener, .. } => match listener.get() {
+                Some((listener, _)) => listener.accept().await.map(|(stream, _)| Incoming::Unix(stream)),
+                None => std::future::pending().await,
+            },
+        }
+    }
+
     /// The address, with the port that the system chose.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
@@ -71,10 +113,14 @@ impl ListeningSocket {
     }
 }
 
-/// Listens on all that `endpoint` means: one path, one address, or every address of a host name.
-pub(crate) async fn listen(endpoint: &Endpoint, config: &Config) -> Result<Vec<Arc<ListeningSocket>>, SocketError> {
+/// Takes the addresses of all that `endpoint` means: one path, one address, or every address of a host name.
+pub(crate) async fn bind(endpoint: &Endpoint, config: &Config) -> Result<Vec<Arc<ListeningSocket>>, SocketError> {
     let (host, port) = match endpoint {
-        Endpoint::Unix(path) => return Ok(vec![Arc::new(listen_unix(path, config.mode, config.backlog)?)]),
+        Endpoint::Unix(path) => {
+            remove_stale(path)?;
+            let (path, mode, backlog) = (path.clone(), config.mode, config.backlog);
+            return Ok(vec![Arc::new(ListeningSocket::Unix { path, mode, backlog, listener: OnceLock::new() })]);
+        }
         Endpoint::Ip { host, port } => (host, *port),
     };
     let resolve_error = |source| SocketError::Resolve { host: host.clone(), source };
@@ -91,7 +137,7 @@ pub(crate) async fn listen(endpoint: &Endpoint, config: &Config) -> Result<Vec<A
     for address in addresses {
         // Every address of a name gets the port that the system chose for the first.
         let port = sockets.first().and_then(|socket| socket.local_addr()).map_or(port, |first| first.port());
-        match listen_tcp(SocketAddr::new(address, port), config.ipv6_only, config.backlog) {
+        match bind_tcp(SocketAddr::new(address, port), config.ipv6_only, config.backlog) {
             Ok(socket) => sockets.push(Arc::new(socket)),
             // `localhost` is also ::1, which a machine without IPv6 has not.
             Err(source) if matches!(source.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {
@@ -112,7 +158,7 @@ pub(crate) async fn listen(endpoint: &Endpoint, config: &Config) -> Result<Vec<A
     }
 }
 
-fn listen_tcp(address: SocketAddr, ipv6_only: bool, backlog: u32) -> io::Result<ListeningSocket> {
+fn bind_tcp(address: SocketAddr, ipv6_only: bool, backlog: u32) -> io::Result<ListeningSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let SocketAddr::V6(v6) = address {
         // Said aloud, because the system's default differs and is configurable. Only [::] can mean IPv4 too.
@@ -125,14 +171,12 @@ fn listen_tcp(address: SocketAddr, ipv6_only: bool, backlog: u32) -> io::Result<
     socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let local_addr = listener.local_addr()?;
-    Ok(ListeningSocket::Tcp { listener, local_addr })
+    let local_addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(ListeningSocket::Tcp { bound: Mutex::new(Some(socket)), backlog, listener: OnceLock::new(), local_addr })
 }
 
 /// What an accepted socket does not inherit outside of Linux.
-pub(crate) fn configure_accepted(stream: &tokio::net::TcpStream) {
+pub(crate) fn configure_accepted(stream: &TcpStream) {
     if !cfg!(target_os = "linux") {
         // The peer may be gone already, which reading will tell.
         let _ = stream.set_nodelay(true);
@@ -140,10 +184,10 @@ pub(crate) fn configure_accepted(stream: &tokio::net::TcpStream) {
     }
 }
 
-fn listen_unix(path: &Path, mode: SocketMode, backlog: u32) -> Result<ListeningSocket, SocketError> {
+fn listen_unix(path: &Path, mode: SocketMode, backlog: u32) -> Result<(UnixListener, SocketFile), SocketError> {
     let listen_error = |source| SocketError::Listen { address: path.display().to_string(), source };
     remove_stale(path)?;
-    let make = || -> io::Result<ListeningSocket> {
+    let make = || -> io::Result<(UnixListener, SocketFile)> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         // Before bind it narrows the permissions with which the file appears, so that nobody slips in before they are set on the file.
         File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(fs::Permissions::from_mode(mode.bits()))?;
@@ -152,7 +196,7 @@ fn listen_unix(path: &Path, mode: SocketMode, backlog: u32) -> Result<ListeningS
         fs::set_permissions(path, fs::Permissions::from_mode(mode.bits()))?;
         socket.set_nonblocking(true)?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        Ok(ListeningSocket::Unix { listener: UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))?, file })
+        Ok((UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))?, file))
     };
     make().map_err(listen_error)
 }
@@ -186,10 +230,6 @@ impl SocketFile {
     fn of(path: &Path) -> io::Result<SocketFile> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 }
 

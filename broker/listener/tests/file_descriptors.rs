@@ -20,11 +20,13 @@ async fn a_process_without_free_file_descriptors_accepts_again_when_there_are_so
     let bound = listeners.bound().remove(0);
     let served = Arc::new(AtomicU64::new(0));
     let count = served.clone();
-    listeners.serve(move |accepted| {
-        count.fetch_add(1, Ordering::Relaxed);
-        drop(accepted);
-        std::future::ready(())
-    });
+    listeners
+        .serve(move |accepted| {
+            count.fetch_add(1, Ordering::Relaxed);
+            drop(accepted);
+            std::future::ready(())
+        })
+        .unwrap();
     let mut fill: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     // One for the client's own end.
     fill.pop();

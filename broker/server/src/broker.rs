@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bucketmq_access::Access;
+use bucketmq_cluster::Confirmation;
 use bucketmq_routing::{Matches, Subscriptions};
 use bucketmq_storage::{MemoryStore, SessionNumber, ShardId, Shards, Store};
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +41,8 @@ pub struct Broker {
     pub routing_generation: AtomicU64,
     /// Queues of Shared Subscriptions without a connected member.
     pub groups: Groups,
+    /// Whether QoS 1 and 2 may be acknowledged now: what was matched here counts only while nobody else owns the shards.
+    pub confirmation: Arc<Confirmation>,
     /// Where queues and retained messages live.
     pub store: Arc<dyn Store>,
     /// Where the queues of Sessions live that end with their connection; the same as `store` when that is memory too.
@@ -59,17 +62,34 @@ pub struct Broker {
     draining: AtomicBool,
 }
 
+/// What a broker takes over from the process and from the brokers before it.
+pub struct Inherited {
+    /// Messages on their way between shards, for each publisher shard; none without a bucket.
+    pub outboxes: Vec<Outbox>,
+    /// The first number for a new Session.
+    pub next_number: u64,
+    /// Whether it still owns the shards.
+    pub confirmation: Arc<Confirmation>,
+    /// Counters that go on.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Inherited {
+    /// Nothing: the first broker of a process without a bucket.
+    pub fn nothing() -> Self {
+        Self { outboxes: Vec::new(), next_number: 1, confirmation: Arc::new(Confirmation::always()), metrics: Arc::default() }
+    }
+}
+
 impl Broker {
     /// A broker without Clients.
-    pub fn new(limits: Limits, access: Access, store: Arc<dyn Store>) -> Self {
-        Self::with_outboxes(limits, access, store, Vec::new(), 1)
-    }
-
-    /// A broker whose state outlives it: with its outboxes, and the first number for a new Session.
-    pub fn with_outboxes(limits: Limits, access: Access, store: Arc<dyn Store>, outboxes: Vec<Outbox>, next_number: u64) -> Self {
+    pub fn new(limits: Limits, access: Access, store: Arc<dyn Store>, inherited: Inherited) -> Self {
+        let Inherited { outboxes, next_number, confirmation, metrics } = inherited;
         let volatile: Arc<dyn Store> = if store.outlives_process() { Arc::new(MemoryStore::new(store.shards())) } else { store.clone() };
         Self {
-            started: Instant::now(),
+            // One clock, so that a moment of this broker can be held against the confirmation.
+            started: confirmation.base(),
+            confirmation,
             limits: ArcSwap::from_pointee(limits),
             access,
             registry: Registry::default(),
@@ -80,7 +100,7 @@ impl Broker {
             store,
             volatile,
             outboxes,
-            metrics: Arc::default(),
+            metrics,
             me: OnceLock::new(),
             next_number: AtomicU64::new(next_number),
             wide: Mutex::default(),

@@ -51,6 +51,8 @@ pub struct Config {
     pub log: Log,
     /// Where durable state lives. Changed by a restart.
     pub bucket: bucketmq_bucket::BucketConfig,
+    /// Who owns the bucket when several brokers are given it. Changed by a restart.
+    pub cluster: bucketmq_cluster::Config,
     /// The `$SYS` topics, the broker about itself. Changed by a restart.
     pub sys_topics: SysTopics,
 }
@@ -83,6 +85,12 @@ pub struct ServeFlags {
     /// Where durable state lives, such as s3://name/prefix?region=eu-central-1 or file:///var/lib/bucketmq; memory:// keeps none.
     #[arg(long, value_name = "URL")]
     pub bucket: Option<String>,
+    /// The name of this broker, which no other running one of this bucket has, such as the name of its pod. Default: the host's.
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// Whether to take the bucket over from a broker that lives: never, new (once) or always.
+    #[arg(long, value_name = "WHEN")]
+    pub takeover: Option<String>,
     /// Where health and metrics are served, such as http://127.0.0.1:9090; empty switches them off.
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
@@ -155,6 +163,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let changed = [
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("bucket", old.bucket != new.bucket),
+        ("cluster", old.cluster != new.cluster),
         ("log.format", old.log.format != new.log.format),
         ("sys_topics.interval", old.sys_topics.interval != new.sys_topics.interval),
     ];
@@ -165,6 +174,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
 pub fn keep_until_restart(old: &Config, new: &mut Config) {
     new.admin.listen.clone_from(&old.admin.listen);
     new.bucket.clone_from(&old.bucket);
+    new.cluster.clone_from(&old.cluster);
     new.log.format = old.log.format;
     new.sys_topics.interval = old.sys_topics.interval;
 }
@@ -203,6 +213,8 @@ fn lay_flags_over(tree: &mut Node, flags: &ServeFlags) {
     });
     for (flag, key, value) in [
         ("--bucket", "bucket.url", &flags.bucket),
+        ("--member", "cluster.member", &flags.member),
+        ("--takeover", "cluster.takeover", &flags.takeover),
         ("--admin", "admin.listen", &flags.admin),
         ("--log-level", "log.level", &flags.log_level),
         ("--log-format", "log.format", &format),
@@ -259,6 +271,9 @@ fn complete(mut config: Config, tree: &Node, flags: &ServeFlags) -> (Config, Vec
     if let Err(error) = config.bucket.validate() {
         let key = format!("bucket.{}", error.key);
         wrong(at(&key), key, error.problem);
+    }
+    if let Err(error) = config.cluster.member() {
+        wrong(at("cluster.member"), "cluster.member".into(), error.to_string());
     }
     let interval = config.sys_topics.interval;
     if interval.subsec_nanos() != 0 || interval > Duration::from_secs(86_400) {

@@ -104,6 +104,8 @@ pub struct Connection {
     pub(crate) unacknowledged: usize,
     /// Acknowledgements that wait for the bucket.
     pub(crate) pledges: Option<Box<Pledges>>,
+    /// At the beginning of this batch it was confirmed that this broker owns the shards.
+    pub(crate) confirmed: bool,
     /// The retained messages of the run that is held have been written.
     pub(crate) retained_written: bool,
     /// What the Session waits for from the bucket.
@@ -184,6 +186,7 @@ impl Connection {
             exchange: None,
             unacknowledged: 0,
             pledges: None,
+            confirmed: false,
             retained_written: false,
             reading: None,
             transport: Some(transport),
@@ -265,7 +268,7 @@ impl Connection {
     fn poll_pledges(&mut self, context: &mut Context<'_>) -> Result<(), Closing> {
         let Some(mut pledges) = self.pledges.take() else { return Ok(()) };
         let broker = self.terms.broker.clone();
-        pledges.poll(&*broker.store, context, self.writing_mut()).map_err(|_| Closing::Server(ReasonCode::ServerUnavailable))?;
+        pledges.poll(&broker, context, self.writing_mut()).map_err(|_| Closing::Server(ReasonCode::ServerUnavailable))?;
         if !pledges.is_empty() {
             self.pledges = Some(pledges);
         }
@@ -547,8 +550,10 @@ impl Connection {
     /// Handles every whole packet of `input` and keeps the rest.
     fn handle_input(&mut self, input: &[u8], limits: &Limits) -> Result<(), Closing> {
         let broker = self.terms.broker.clone();
+        let began = broker.moment();
+        self.confirmed = broker.confirmation.holds_at(began.ns());
         // What was held is as old as its first reading.
-        let received = self.received.take().unwrap_or_else(|| broker.moment());
+        let received = self.received.take().unwrap_or(began);
         let mut scratch = Scratch::take(&broker, received);
         let outcome = self.handle_packets(input, limits, &mut scratch);
         let now = broker.moment();

@@ -8,9 +8,14 @@ use crate::broker::Broker;
 use crate::memory;
 use crate::metrics::Gauges;
 
+/// A broker that waits for its bucket.
+pub fn waiting() -> Gauges {
+    Gauges { resident_bytes: memory::resident_bytes() as i64, ..Gauges::default() }
+}
+
 /// The state of `broker` as numbers.
 pub fn read(broker: &Broker, listeners: &Listeners) -> Gauges {
-    let mut gauges = Gauges::default();
+    let mut gauges = Gauges { owner: 1, confirmed: i64::from(broker.confirmation.holds()), ..waiting() };
     broker.registry.for_each(|client| {
         if client.connected.load(Ordering::Relaxed) {
             gauges.sessions_connected += 1;
@@ -33,7 +38,6 @@ pub fn read(broker: &Broker, listeners: &Listeners) -> Gauges {
     let retained = broker.store.retained_usage();
     gauges.retained_messages = retained.messages as i64;
     gauges.retained_bytes = retained.bytes as i64;
-    gauges.resident_bytes = memory::resident_bytes() as i64;
     gauges.shedding = i64::from(broker.sheds_connections());
     gauges.drain_state = i64::from(broker.is_draining());
     for bound in listeners.bound() {

@@ -258,4 +258,8 @@ pub struct Gauges {
     pub shedding: i64,
     /// 0 serving, 1 draining.
     pub drain_state: i64,
+    /// 1 while the shards are this broker's.
+    pub owner: i64,
+    /// 1 while it may acknowledge QoS 1 and 2.
+    pub confirmed: i64,
 }

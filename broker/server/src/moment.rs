@@ -14,6 +14,12 @@ impl Moment {
         Self(NonZeroU64::new(elapsed.as_nanos() as u64).unwrap_or(NonZeroU64::MIN))
     }
 
+    /// Nanoseconds since the broker's start.
+    #[inline]
+    pub fn ns(self) -> u64 {
+        self.0.get()
+    }
+
     /// Whole seconds since the broker's start.
     #[inline]
     pub fn second(self) -> u32 {

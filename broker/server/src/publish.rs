@@ -360,7 +360,7 @@ impl Connection {
     /// PUBACK [MQTT-4.3.2-4] and PUBREC [MQTT-4.3.3-8] for the run, written with the batch.
     fn acknowledge(&mut self, items: &[Item], reason_code: ReasonCode, counts: [u64; 3], mut waits: Waits) {
         let version = self.terms.version;
-        let at_once = self.pledges.is_none() && (waits.is_empty() || waits.is_durable(&*self.terms.broker.store));
+        let at_once = self.confirmed && self.pledges.is_none() && (waits.is_empty() || waits.is_durable(&*self.terms.broker.store));
         if reason_code.is_error() && counts[2] > 0 {
             // [MQTT-4.3.3-9] After a PUBREC with an error the identifier is free.
             let mut state = self.terms.client.lock();

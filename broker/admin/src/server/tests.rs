@@ -78,7 +78,7 @@ async fn readiness_is_503_until_nothing_is_awaited_and_again_while_draining() {
     fixture.health.set_last_reload(Ok(()));
     let (status, _, body) = ask(&fixture, "GET", "/readyz").await;
     assert!(status == 200 && body.contains(r#""config_hash":"c0""#) && body.contains(r#""ok":true,"error":null"#), "{status} {body}");
-    fixture.health.set_draining();
+    fixture.health.set_draining(true);
     let (status, _, body) = ask(&fixture, "GET", "/readyz").await;
     assert!(status == 503 && body.contains(r#""draining":true"#), "{status} {body}");
 }

@@ -104,7 +104,7 @@ async fn a_closed_listener_takes_nobody_and_keeps_its_connections() {
 async fn connections_that_came_before_serving_began_are_served() {
     let listeners = Listeners::bind(&[Config::new("tcp://127.0.0.1:0")], Totals::new(0, 0)).await.unwrap();
     let mut client = TcpStream::connect(listeners.bound()[0].local_addrs[0]).await.unwrap();
-    listeners.serve(|accepted| async move { drop(accepted) });
+    listeners.serve(|accepted| async move { drop(accepted) }).unwrap();
     assert!(is_closed(&mut client).await);
 }
 
@@ -153,4 +153,20 @@ async fn a_path_that_another_broker_has_taken_over_is_left_to_it() {
     let _second = Broker::start(&[config]).await;
     first.listeners.close().await;
     assert!(UnixStream::connect(&path).await.is_ok());
+}
+
+#[tokio::test]
+async fn until_it_is_served_a_listener_has_its_address_and_refuses_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mqtt.sock");
+    let configs = [Config::from_url("tcp://127.0.0.1:0").unwrap(), Config::from_url(&format!("unix:{}", path.display())).unwrap()];
+    let listeners = Listeners::bind(&configs, Totals::new(0, 0)).await.unwrap();
+    let address = listeners.bound()[0].local_addrs[0];
+    let refused = tokio::net::TcpStream::connect(address).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert!(tokio::net::UnixStream::connect(&path).await.is_err());
+    listeners.serve(|accepted| async move { drop(accepted) }).unwrap();
+    assert_eq!(listeners.bound()[0].local_addrs[0], address);
+    tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio::net::UnixStream::connect(&path).await.unwrap();
 }

@@ -34,13 +34,14 @@ impl Broker {
     pub async fn start_with(configs: &[Config], totals: Arc<Totals>) -> Broker {
         let listeners = Listeners::bind(configs, totals).await.unwrap();
         let (sender, accepted) = mpsc::unbounded_channel();
-        listeners.serve(move |accepted| {
+        let serve = listeners.serve(move |accepted| {
             let sender = sender.clone();
             async move {
                 // A test that ended wants no more.
                 let _ = sender.send(accepted);
             }
         });
+        serve.unwrap();
         Broker { listeners, accepted }
     }
 

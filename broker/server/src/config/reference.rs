@@ -18,7 +18,8 @@ const INTRODUCTION: &str = "\
 - **Times** are written as `\"30s\"`, `\"5m\"`, `\"12h\"`, `\"7d\"` or several of these; **sizes** as `\"512KiB\"`, `\"1MiB\"`, `\"10MB\"` or a number of bytes.
 - **Environment**: `BUCKETMQ_SECTION__KEY`, with two underscores between the parts: `BUCKETMQ_LIMITS__MAX_QOS=1`, `BUCKETMQ_LISTENERS__0__URL=tcp://0.0.0.0:1883`. Text
   is written without quotes, lists and tables as TOML: `BUCKETMQ_ACCESS__CERTIFICATE_ROLES='[\"sensor\"]'`. An empty value of a key without default unsets it.
-- **Flags**: `--listen URL` (repeated; instead of all `[[listeners]]`), `--bucket URL`, `--admin URL`, `--log-level`, `--log-format`.
+- **Flags**: `--listen URL` (repeated; instead of all `[[listeners]]`), `--bucket URL`, `--member NAME`,
+  `--takeover WHEN`, `--admin URL`, `--log-level`, `--log-format`.
 - Relative paths count from the working directory.
 - A key that is unknown, misspelt or out of its range is refused with its line. On SIGHUP everything is read again, and comes into force whole or not at all.
 
@@ -42,7 +43,7 @@ max_packet_size = \"256KiB\"
 pub fn markdown() -> String {
     let mut document = INTRODUCTION.to_owned();
     // By how often they are needed.
-    let order = ["listeners", "access", "limits", "admin", "log", "bucket", "sys_topics"];
+    let order = ["listeners", "access", "limits", "admin", "log", "bucket", "cluster", "sys_topics"];
     let mut sections: Vec<(&str, &'static Value)> = properties(schema::root());
     sections.sort_by_key(|(name, _)| order.iter().position(|known| known == name).unwrap_or(order.len()));
     for (name, section) in sections {

@@ -111,7 +111,7 @@ fn what_is_wrong_is_told_with_line_and_key_and_what_was_expected() {
         ("[limits]\n\nmax-qos = 1", "3: limits.max-qos: unknown key, did you mean `max_qos`?"),
         ("[limit]\nmax_qos = 1", "1: limit: unknown key, did you mean `limits`?"),
         ("[log]\ncolour = true", "2: log.colour: unknown key, expected `level` or `format`"),
-        ("[cluster]", "1: cluster: unknown key, expected one of `listeners`, `limits`, `access`"),
+        ("[federation]", "1: federation: unknown key, expected one of `listeners`, `limits`, `access`"),
         ("[limits]\nmax_qos = 3", "2: limits.max_qos: expected a whole number from 0 to 2, found 3"),
         ("[limits]\nmax_qos = 300", "2: limits.max_qos: expected a whole number from 0 to 255, found 300"),
         ("[limits]\nmax_qos = -1", "2: limits.max_qos: expected a whole number from 0 to 255, found -1"),
@@ -228,6 +228,8 @@ fn flags_win_over_variables_and_variables_over_the_file() {
     let flags = ServeFlags {
         listen: vec!["tcp://[::]:3?anonymous=local".into(), "unix:/run/m.sock?anonymous=local".into()],
         bucket: Some("memory://".into()),
+        member: Some("broker-7".into()),
+        takeover: Some("new".into()),
         admin: Some(String::new()),
         log_level: Some("trace".into()),
         log_format: Some(LogFormat::Text),
@@ -235,6 +237,7 @@ fn flags_win_over_variables_and_variables_over_the_file() {
     let config = Config::load(Some(file.path()), variables(), &flags).unwrap().config;
     assert_eq!(config.listeners.iter().map(|listener| listener.url.as_str()).collect::<Vec<_>>(), ["tcp://[::]:3", "unix:/run/m.sock"]);
     assert_eq!((config.log.level.as_str(), config.log.format, config.admin.listen.as_str()), ("trace", LogFormat::Text, ""));
+    assert_eq!((config.cluster.member.as_str(), config.cluster.takeover), ("broker-7", bucketmq_cluster::Takeover::New));
 }
 
 #[test]
@@ -309,9 +312,9 @@ fn what_is_wrong_with_a_variable_is_told_with_its_name() {
         ("BUCKETMQ_LIMITS_MAX_QOS", "1", "BUCKETMQ_LIMITS_MAX_QOS: limits_max_qos: unknown key, did you mean `BUCKETMQ_LIMITS__MAX_QOS`?"),
         ("BUCKETMQ_LIMITS__MAX_QOS__X", "1", "BUCKETMQ_LIMITS__MAX_QOS__X: limits.max_qos.x: unknown key, there is nothing below"),
         (
-            "BUCKETMQ_CLUSTER__NAME",
+            "BUCKETMQ_FEDERATION__NAME",
             "a",
-            "BUCKETMQ_CLUSTER__NAME: cluster.name: unknown key, expected `BUCKETMQ_` followed by one of ACCESS",
+            "BUCKETMQ_FEDERATION__NAME: federation.name: unknown key, expected `BUCKETMQ_` followed by one of ACCESS",
         ),
         ("BUCKETMQ_LISTENERS__1__URL", "tcp://[::]", "BUCKETMQ_LISTENERS__1__URL: listeners[1].url: there is no element 1"),
         (

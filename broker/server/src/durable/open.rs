@@ -1,64 +1,112 @@
-//! Opening the bucket at the start, and closing it at the end.
+//! Opening the bucket at the start, owning it, opening its shards, and closing them at the end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bucketmq_access::Access;
 use bucketmq_bucket::{Bucket, BucketConfig, BucketUrl, Lifecycle, lifecycle, probe};
+use bucketmq_cluster::{Confirmation, Held, NameLock, Ownership};
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::{DurableError, DurableStore, MemoryStore, Shards};
+use bucketmq_storage::{DurableError, DurableStore, MemoryStore, ShardId, Shards};
 use object_store::path::Path;
-use tracing::info;
+use sha2::{Digest, Sha256};
+use tracing::{debug, info};
 
 use super::restore::Restored;
-use crate::broker::Broker;
+use crate::broker::{Broker, Inherited};
 use crate::config::Limits;
-use crate::metrics::BucketExporter;
+use crate::metrics::Metrics;
+
+/// Opens the bucket `config` names; refuses one that cannot keep what the broker promises. `None`: state is kept in this process.
+pub async fn open_bucket(config: &BucketConfig) -> anyhow::Result<Option<Bucket>> {
+    if config.url == BucketUrl::Memory {
+        return Ok(None);
+    }
+    let bucket = Bucket::open(config).await.context("bucket.url cannot be used")?;
+    probe(&*bucket.store()).await.with_context(|| format!("{} cannot keep what was acknowledged", config.url))?;
+    if let Lifecycle::TakesAway(rules) = lifecycle(&bucket).await {
+        anyhow::bail!("{}: {}", config.url, rules.join("; "));
+    }
+    Ok(Some(bucket))
+}
+
+/// How this broker comes to own `bucket`.
+pub fn ownership(bucket: &Bucket, config: &bucketmq_cluster::Config) -> anyhow::Result<Ownership> {
+    let member = config.member().context("cluster.member")?;
+    let name_lock = if member.is_unique { None } else { name_lock(bucket, &member.name) };
+    let ownership = Ownership::new(bucket.store(), Shards::default(), member, config.takeover);
+    Ok(match bucket.broker_lock() {
+        Some(file) => ownership.with_directory_lock(file),
+        None => ownership.with_name_lock(name_lock),
+    })
+}
+
+/// The lock of this host's name at this bucket: in the folder of what lives as long as the boot.
+fn name_lock(bucket: &Bucket, member: &str) -> Option<NameLock> {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let hash = Sha256::digest(format!("{} {member}", bucket.url()));
+    let name: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    match NameLock::take(&folder, &format!("bucketmq-{name}.lock")) {
+        Ok(lock) => lock,
+        Err(error) => {
+            debug!(error = %error, "no lock for the name of this host: after a crash ten seconds of silence have to do");
+            None
+        }
+    }
+}
 
 /// Where the broker's state is.
 pub enum State {
     /// In this process.
     Memory,
     /// In a bucket.
-    Bucket(Box<Bucket>, Arc<DurableStore>),
-}
-
-/// Opens what `config` names; refuses a bucket that cannot keep what the broker promises.
-pub async fn open(config: &BucketConfig) -> anyhow::Result<State> {
-    if config.url == BucketUrl::Memory {
-        return Ok(State::Memory);
-    }
-    let bucket = Bucket::open(config).await.context("bucket.url cannot be used")?;
-    let store = bucket.store();
-    probe(&*store).await.with_context(|| format!("{} cannot keep what was acknowledged", config.url))?;
-    if let Lifecycle::TakesAway(rules) = lifecycle(&bucket).await {
-        anyhow::bail!("{}: {}", config.url, rules.join("; "));
-    }
-    let place = Place { bucket: store, prefix: Path::default(), shards: Shards::default() };
-    let shards = DurableStore::open(&place).await.with_context(|| config.url.to_string())?;
-    info!(bucket = %config.url, shards = place.shards.count(), "bucket opened");
-    Ok(State::Bucket(Box::new(bucket), Arc::new(shards)))
+    Bucket {
+        /// Its shards.
+        store: Arc<DurableStore>,
+        /// Of each shard.
+        epochs: Vec<u64>,
+    },
 }
 
 impl State {
+    /// Opens the shards that are held.
+    pub async fn open(bucket: Option<(&Bucket, &Held)>) -> anyhow::Result<Self> {
+        let Some((bucket, held)) = bucket else { return Ok(Self::Memory) };
+        let url = bucket.url();
+        let place = Place { bucket: bucket.store(), prefix: Path::default(), shards: Shards::default() };
+        let store = DurableStore::open(&place).await.with_context(|| url.to_string())?;
+        info!(bucket = %url, shards = place.shards.count(), "bucket opened");
+        Ok(Self::Bucket { store: Arc::new(store), epochs: held.epochs().to_vec() })
+    }
+
     /// A broker with everything that was found.
-    pub async fn broker(&self, limits: Limits, access: Access) -> anyhow::Result<Broker> {
-        let Self::Bucket(bucket, store) = self else {
-            return Ok(Broker::new(limits, access, Arc::new(MemoryStore::new(Shards::default()))));
+    pub async fn broker(
+        &self,
+        limits: Limits,
+        access: Access,
+        confirmation: Arc<Confirmation>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Broker> {
+        let Self::Bucket { store, epochs } = self else {
+            let inherited = Inherited { confirmation, metrics, ..Inherited::nothing() };
+            return Ok(Broker::new(limits, access, Arc::new(MemoryStore::new(Shards::default())), inherited));
         };
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let mut restored = Restored::read(store, now).await.with_context(|| bucket.url().to_string())?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let mut restored = Restored::read(store, epochs, now).await.context("the bucket cannot be read")?;
         let outboxes = std::mem::take(&mut restored.outboxes);
-        let broker = Broker::with_outboxes(limits, access, store.clone(), outboxes, restored.next_number);
+        let inherited = Inherited { outboxes, next_number: restored.next_number, confirmation, metrics };
+        let broker = Broker::new(limits, access, store.clone(), inherited);
         restored.put_into(&broker, store);
         Ok(broker)
     }
 
-    /// Lets `registry` show the requests to the bucket.
-    pub fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+    /// The shard whose write has been under way longest, and how long.
+    pub fn slowest_write(&self) -> Option<(ShardId, Duration)> {
         match self {
-            Self::Memory => Ok(()),
-            Self::Bucket(bucket, _) => BucketExporter::new(bucket.requests().clone()).register(registry),
+            Self::Memory => None,
+            Self::Bucket { store, .. } => store.slowest_write(),
         }
     }
 
@@ -66,7 +114,7 @@ impl State {
     pub async fn failed(&self) -> DurableError {
         match self {
             Self::Memory => std::future::pending().await,
-            Self::Bucket(_, store) => store.failed().await,
+            Self::Bucket { store, .. } => store.failed().await,
         }
     }
 
@@ -74,7 +122,7 @@ impl State {
     pub async fn close(&self) -> Result<(), DurableError> {
         match self {
             Self::Memory => Ok(()),
-            Self::Bucket(_, store) => store.close().await,
+            Self::Bucket { store, .. } => store.close().await,
         }
     }
 }

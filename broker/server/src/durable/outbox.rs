@@ -15,6 +15,7 @@ use bucketmq_storage::record::outbox::{OutboxNumber, Row, Target};
 use bucketmq_storage::{Batch, Position, SessionNumber, ShardId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::waits::Waits;
@@ -107,11 +108,11 @@ impl Broker {
     }
 
     /// Starts the tasks that apply what is in the outboxes.
-    pub fn start_outboxes(self: &Arc<Self>) {
+    pub fn start_outboxes(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         for shard in self.shards.all().take(self.outboxes.len()) {
             let (finished, finish) = mpsc::unbounded_channel();
-            tokio::spawn(apply_all(self.clone(), shard, finished));
-            tokio::spawn(delete_finished(self.clone(), shard, finish));
+            tasks.spawn(apply_all(self.clone(), shard, finished));
+            tasks.spawn(delete_finished(self.clone(), shard, finish));
         }
     }
 

@@ -1,11 +1,15 @@
 //! Acknowledgements a connection owes and may not send yet, in the order of what they acknowledge [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4].
+//!
+//! Each waits until what it promises is durable, and all of them while it is not confirmed that this broker owns the shards.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use bucketmq_storage::{DurableError, Position, ShardId, Store};
+use bucketmq_cluster::Registered;
+use bucketmq_storage::{DurableError, Position, ShardId};
 
 use super::waits::Waits;
+use crate::broker::Broker;
 
 #[derive(Debug)]
 struct Pledge {
@@ -23,6 +27,7 @@ pub struct Pledges {
     publishes: usize,
     /// The change whose being durable wakes the task.
     registered: Option<(ShardId, Position)>,
+    confirmation: Registered,
 }
 
 impl Pledges {
@@ -51,11 +56,14 @@ impl Pledges {
     }
 
     /// Appends to `out` what may be sent now; for the rest the task of `context` is woken.
-    pub fn poll(&mut self, store: &dyn Store, context: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), DurableError> {
+    pub fn poll(&mut self, broker: &Broker, context: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), DurableError> {
         while let Some(first) = self.pledges.front_mut() {
-            match first.waits.poll_once(store, context, &mut self.registered) {
+            match first.waits.poll_once(&*broker.store, context, &mut self.registered) {
                 Poll::Ready(outcome) => outcome?,
                 Poll::Pending => return Ok(()),
+            }
+            if broker.confirmation.poll(&mut self.confirmation, context).is_pending() {
+                return Ok(());
             }
             let Some(Pledge { bytes, publishes, .. }) = self.pledges.pop_front() else { break };
             out.extend(self.bytes.drain(..bytes));

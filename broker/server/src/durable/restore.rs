@@ -80,8 +80,8 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// Reads all shards, side by side.
-    pub async fn read(store: &Arc<DurableStore>, wall_ms: u64) -> anyhow::Result<Self> {
+    /// Reads all shards, side by side; `epochs` are those of this owner.
+    pub async fn read(store: &Arc<DurableStore>, epochs: &[u64], wall_ms: u64) -> anyhow::Result<Self> {
         let reading: Vec<_> = store
             .shards()
             .all()
@@ -95,10 +95,10 @@ impl Restored {
             let records = records.await.context("a task that reads a shard ended")?;
             shards.push((shard, records.with_context(|| format!("shard {shard}"))?));
         }
-        // An epoch never comes back: above all that is known, whoever wrote it.
+        // An epoch never comes back: that of this owner, and above all that is known, whoever wrote it.
         let rows = shards.iter().flat_map(|(_, records)| records.rows.iter().map(|(number, _)| number.epoch));
         let marks = shards.iter().flat_map(|(_, records)| records.applied.iter().map(|(_, applied)| applied.number.epoch));
-        let epoch = rows.chain(marks).max().unwrap_or(0) + 1;
+        let epoch_min = rows.chain(marks).max().unwrap_or(0) + 1;
         let last_number = shards.iter().map(|(_, records)| records.last_number()).max().unwrap_or(0);
         let outboxes = store
             .shards()
@@ -111,7 +111,7 @@ impl Restored {
                     }
                 }
                 let rows = std::mem::take(&mut shards[publisher.index()].1.rows);
-                Outbox::new(epoch, rows, applied)
+                Outbox::new(epoch_min.max(epochs[publisher.index()]), rows, applied)
             })
             .collect();
         // Numbers of Sessions that ended are not known any more: time tells a number that none of them had.

@@ -142,7 +142,7 @@ pub struct GaugeSet {
     plain: Vec<prometheus::IntGauge>,
 }
 
-const PLAIN_GAUGES: [(&str, &str); 8] = [
+const PLAIN_GAUGES: [(&str, &str); 10] = [
     ("mqtt_retained_messages", "Retained messages."),
     ("mqtt_retained_bytes", "Bytes of retained messages: topic, payload and properties."),
     ("mqtt_session_queue_messages", "Messages waiting in Sessions' queues."),
@@ -151,6 +151,8 @@ const PLAIN_GAUGES: [(&str, &str); 8] = [
     ("mqtt_process_resident_bytes", "Resident memory of the broker."),
     ("mqtt_load_shedding", "1 while the broker refuses load because memory is short."),
     ("mqtt_drain_state", "0 serving, 1 draining."),
+    ("mqtt_shard_owner", "1 while this broker owns the shards, 0 while it waits for them."),
+    ("mqtt_acknowledgements_confirmed", "1 while it is confirmed that this broker may acknowledge QoS 1 and 2, 0 while they wait."),
 ];
 
 impl GaugeSet {
@@ -213,6 +215,8 @@ impl GaugeSet {
             gauges.resident_bytes,
             gauges.shedding,
             gauges.drain_state,
+            gauges.owner,
+            gauges.confirmed,
         ];
         for (gauge, value) in self.plain.iter().zip(values) {
             gauge.set(value);

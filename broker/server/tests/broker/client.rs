@@ -56,14 +56,19 @@ impl Broker {
 
     /// The same in a folder that `prepare` has put files into; relative paths of the configuration count from there.
     pub fn start_with(config: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let mut broker = Self::begin(config, prepare);
+        broker.until_ready();
+        broker
+    }
+
+    /// The same without waiting for anything.
+    pub fn begin(config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let (address, admin) = (free_address(), free_address());
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
         let text = config.replace("@ADDRESS@", &address.to_string()).replace("@FOLDER@", folder.path().to_str().unwrap());
         std::fs::write(folder.path().join("broker.toml"), text + &format!("\n[admin]\nlisten = \"{admin}\"\n")).unwrap();
-        let mut broker = Self { process: serve(folder.path()), folder, address, admin };
-        broker.until_ready();
-        broker
+        Self { process: serve(folder.path()), folder, address, admin }
     }
 
     /// Kills it without a warning and starts it again.
@@ -75,11 +80,16 @@ impl Broker {
 
     /// Starts it again after it has ended.
     pub fn start_again(&mut self) {
-        self.process = serve(self.folder.path());
+        self.begin_again();
         self.until_ready();
     }
 
-    fn until_ready(&mut self) {
+    /// The same without waiting for anything.
+    pub fn begin_again(&mut self) {
+        self.process = serve(self.folder.path());
+    }
+
+    pub fn until_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(self.admin).is_err() || !self.get("/readyz").contains("\"ready\":true") {
             assert!(self.process.try_wait().unwrap().is_none(), "{}", self.log());
@@ -106,13 +116,15 @@ impl Broker {
 
     /// Replaces the configuration and waits until it is in force, or refused.
     pub fn reconfigure(&self, change: impl Fn(&str) -> String) -> String {
-        let before = self.get("/readyz");
+        // The head has the time of day.
+        let body = |answer: &str| answer.split("\r\n\r\n").nth(1).map(str::to_owned);
+        let before = body(&self.get("/readyz"));
         let text = std::fs::read_to_string(self.path("broker.toml")).unwrap();
         std::fs::write(self.path("broker.toml"), change(&text)).unwrap();
         self.signal("HUP");
         until(|| {
             let now = self.get("/readyz");
-            (now != before && now.contains("\"last_reload\":{")).then_some(now)
+            (body(&now) != before && now.contains("\"last_reload\":{")).then_some(now)
         })
     }
 

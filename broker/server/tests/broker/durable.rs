@@ -6,13 +6,13 @@ use bucketmq_packet::{Connect, Packet, PacketType, Publish, QoS, ReasonCode, Wil
 
 use crate::client::{Broker, Came, Client, connect, pass, publish, tcp, until};
 
-const STORED: &str = "[[listeners]]\nurl = \"tcp://@ADDRESS@\"\nanonymous = \"local\"\n[bucket]\nurl = \"file://@FOLDER@/bucket\"\n";
+pub const STORED: &str = "[[listeners]]\nurl = \"tcp://@ADDRESS@\"\nanonymous = \"local\"\n[bucket]\nurl = \"file://@FOLDER@/bucket\"\n";
 
 /// What nobody waits for is written within a quarter of a second, and a while for the disk.
 const WRITTEN: Duration = Duration::from_millis(600);
 
 /// Connects, and says whether the Session was there.
-fn resume(broker: &Broker, id: &str) -> (Client, bool) {
+pub fn resume(broker: &Broker, id: &str) -> (Client, bool) {
     let mut client = Client::reading(tcp(broker.address));
     client.send(&Packet::Connect(connect(id, false, None)));
     let Came::ConnAck(ReasonCode::Success, present) = client.next() else { panic!("no CONNACK") };
@@ -227,16 +227,4 @@ fn a_broker_that_is_told_to_stop_leaves_everything_in_the_bucket() {
         away.acknowledge();
     }
     assert!(away.is_quiet());
-}
-
-#[test]
-fn a_broker_whose_bucket_another_has_taken_gives_up_and_says_so() {
-    let mut old = Broker::start(STORED);
-    let config = STORED.replace("@FOLDER@/bucket", &format!("{}/bucket", old.folder.path().display()));
-    let new = Broker::start(&config);
-    let (mut client, _) = resume(&old, "client");
-    client.subscribe("t", QoS::AtLeastOnce);
-    assert_eq!(old.wait().code(), Some(75), "{}", old.log());
-    assert!(old.log().contains("writes to the bucket no more"), "{}", old.log());
-    assert!(!resume(&new, "client").1, "nothing of it was acknowledged");
 }

@@ -9,6 +9,7 @@ mod durable;
 mod left_over_closing;
 mod limits;
 mod overflow;
+mod ownership;
 mod proxy_protocol;
 mod scram;
 mod slow_reader;

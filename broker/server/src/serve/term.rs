@@ -1,0 +1,266 @@
+//! One term: from owning the shards to giving them up.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use bucketmq_access::Access;
+use bucketmq_admin::ReadinessToken;
+use bucketmq_bucket::Bucket;
+use bucketmq_cluster::{Confirmation, Ending, Held};
+use bucketmq_listener::{Listeners, Totals};
+use bucketmq_packet::ReasonCode;
+use bucketmq_storage::DurableError;
+use tokio::task::JoinSet;
+use tracing::{error, info};
+
+use super::reload::Stamp;
+use super::{LOST, Next, Process, Serving, tell_systemd};
+use crate::broker::Broker;
+use crate::config::Loaded;
+use crate::durable::open::State;
+use crate::metrics::Metrics;
+use crate::{connect, durable, memory, sweeper, sys_topics};
+
+/// Connected Clients get this long to take DISCONNECT when the broker stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often files are looked at for changes.
+const WATCH: Duration = Duration::from_secs(2);
+/// Retained messages looked at for expiry each [`WATCH`].
+const EXPIRE_TOPICS: usize = 4096;
+
+/// A broker that serves.
+pub(super) struct Term<'a> {
+    pub(super) process: &'a mut Process,
+    pub(super) broker: Arc<Broker>,
+    pub(super) listeners: Listeners,
+    state: Arc<State>,
+    held: Option<Held>,
+    /// Ends with the term.
+    _tasks: JoinSet<()>,
+}
+
+/// Why a term ends.
+enum Why {
+    /// SIGTERM or Ctrl-C.
+    Told,
+    /// Another member was promised the shards.
+    Asked,
+    /// A shard takes no more writes.
+    Failed(DurableError),
+    /// Another member has the shards already.
+    Lost(String),
+}
+
+impl Process {
+    /// Waits for the shards, serves, and gives them up. `starting` is held until something else says what is awaited.
+    pub(super) async fn term(&mut self, starting: Option<ReadinessToken>) -> anyhow::Result<Next> {
+        let awaiting_listeners = self.health.awaiting("listeners");
+        self.health.set_draining(false);
+        drop(starting);
+        let config = &self.loaded.config;
+        let totals = Totals::new(u64::from(config.limits.max_connections), u64::from(config.limits.max_connection_rate));
+        let listeners = Listeners::bind(&config.listeners, totals).await?;
+        let confirmation = Arc::new(if self.bucket.is_some() { Confirmation::pending() } else { Confirmation::always() });
+        let Some(held) = self.own(&confirmation).await? else { return Ok(self.stopped_early()) };
+        let bucket = self.bucket.as_ref().map(|(bucket, _)| bucket).zip(held.as_ref());
+        let opened = tokio::select! {
+            opened = open(&self.loaded, bucket, &confirmation, &self.metrics) => Some(opened),
+            signal = self.stop.told() => {
+                info!(signal, "stopped before the shards were open");
+                None
+            }
+        };
+        let (state, broker) = match opened {
+            Some(Ok(opened)) => opened,
+            failed => {
+                // Nothing was acknowledged: whoever waits may try at once.
+                if let Some(held) = held {
+                    held.release().await;
+                }
+                return failed.map_or_else(|| Ok(self.stopped_early()), |failed| Err(failed.err().expect("matched above")));
+            }
+        };
+        let tasks = self.start_tasks(&broker, &state, &listeners);
+        let serving = broker.clone();
+        listeners.serve(move |accepted| connect::serve(serving.clone(), accepted))?;
+        self.health.set_config_hash(self.loaded.hash());
+        self.serving.store(Some(Arc::new(Serving { broker: broker.clone(), listeners: listeners.clone() })));
+        let mut term = Term { process: self, broker, listeners, state, held, _tasks: tasks };
+        term.report();
+        // Who sees that it is ready sees everything else in the same answer.
+        drop(awaiting_listeners);
+        tell_systemd(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("serving")]);
+        info!(version = env!("CARGO_PKG_VERSION"), "ready");
+        let why = term.serve().await;
+        term.end(why).await
+    }
+
+    fn stopped_early(&self) -> Next {
+        self.health.set_draining(true);
+        Next::Exit(ExitCode::SUCCESS)
+    }
+
+    /// Waits until the shards are ours; `None`: told to stop. Without a bucket there are none.
+    async fn own(&mut self, confirmation: &Arc<Confirmation>) -> anyhow::Result<Option<Option<Held>>> {
+        let Some((_, ownership)) = &self.bucket else { return Ok(Some(None)) };
+        let mut token = None;
+        let health = self.health.clone();
+        let mut waited_for = String::new();
+        let mut on_wait = |member: &str| {
+            if waited_for == member {
+                return;
+            }
+            member.clone_into(&mut waited_for);
+            info!(owner = member, "another broker owns the bucket: waiting for it");
+            token.get_or_insert_with(|| health.awaiting("ownership"));
+            health.set_owner(Some(member));
+            // It lives, and it may have to wait for as long as its owner lives.
+            let status = format!("waiting for {member}, which owns the bucket");
+            tell_systemd(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
+        };
+        let taken = tokio::select! {
+            held = ownership.take(confirmation.clone(), &mut on_wait) => Some(Some(held?)),
+            signal = self.stop.told() => {
+                info!(signal, "stopped before this broker owned the bucket");
+                None
+            }
+        };
+        self.health.set_owner(None);
+        Ok(taken)
+    }
+
+    fn start_tasks(&self, broker: &Arc<Broker>, state: &Arc<State>, listeners: &Listeners) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        broker.start_outboxes(&mut tasks);
+        // What expired while no broker was there is gone before anybody can ask for it.
+        sweeper::sweep(broker);
+        tasks.spawn(sweeper::run(broker.clone()));
+        tasks.spawn(memory::run(broker.clone(), listeners.totals().clone()));
+        let interval = self.loaded.config.sys_topics.interval;
+        if !interval.is_zero() {
+            tasks.spawn(sys_topics::run(broker.clone(), interval));
+        }
+        tasks.spawn(durable::watch::run(state.clone(), broker.confirmation.clone(), self.health.clone()));
+        tasks
+    }
+}
+
+impl Term<'_> {
+    /// Serves, reloading on SIGHUP and when files change, until there is a reason to stop.
+    async fn serve(&mut self) -> Why {
+        let mut watch = tokio::time::interval(WATCH);
+        let mut expiring = None;
+        let state = self.state.clone();
+        let mut failed = std::pin::pin!(state.failed());
+        loop {
+            tokio::select! {
+                signal = self.process.stop.told() => {
+                    info!(signal, "draining");
+                    return Why::Told;
+                }
+                ending = ended(self.held.as_mut()) => return match ending {
+                    Ending::Asked { .. } => Why::Asked,
+                    Ending::Lost { to } => Why::Lost(to),
+                },
+                error = &mut failed => return Why::Failed(error),
+                _ = self.process.hangup.recv() => {
+                    info!("SIGHUP: reloading");
+                    self.process.seen = Stamp::of(&self.process.loaded);
+                    self.reload().await;
+                    self.listeners.reload_certificates().await;
+                    self.report();
+                }
+                _ = watch.tick() => {
+                    self.look_at_files().await;
+                    expiring = self.broker.store.expire_retained(expiring.as_ref(), EXPIRE_TOPICS, self.broker.wall_ms());
+                }
+            }
+        }
+    }
+
+    /// Gives everything up and says what comes then.
+    async fn end(mut self, why: Why) -> anyhow::Result<Next> {
+        match &why {
+            Why::Failed(error) => {
+                let error = error_chain(error);
+                error!(error, "this broker writes to the bucket no more: it gives its Clients up and ends");
+            }
+            Why::Lost(to) => error!(owner = to, "another broker owns the bucket now: this one gives its Clients up and ends"),
+            Why::Told | Why::Asked => {}
+        }
+        self.drain().await;
+        let closed = self.state.close().await;
+        self.process.serving.store(None);
+        match (why, closed) {
+            (Why::Failed(_) | Why::Lost(_), _) => Ok(Next::Exit(ExitCode::from(LOST))),
+            (Why::Asked, Err(error)) => {
+                error!(error = error_chain(&error), "the shards were taken before they were closed: the broker ends");
+                Ok(Next::Exit(ExitCode::from(LOST)))
+            }
+            (Why::Told, Err(error)) => Err(error).context("the last changes could not be written to the bucket"),
+            (why, Ok(())) => {
+                if let Some(held) = self.held.take() {
+                    held.release().await;
+                }
+                if matches!(why, Why::Asked) {
+                    return Ok(Next::Wait);
+                }
+                info!("stopped");
+                Ok(Next::Exit(ExitCode::SUCCESS))
+            }
+        }
+    }
+
+    /// Stops accepting, tells Clients (DISCONNECT 0x8B), waits for them to a deadline. Their Wills go out as their connections end.
+    async fn drain(&self) {
+        self.process.health.set_draining(true);
+        self.broker.set_draining();
+        self.listeners.close().await;
+        let connected = || {
+            let mut clients = Vec::new();
+            self.broker.registry.for_each(|client| {
+                if client.connected.load(Ordering::Relaxed) {
+                    clients.push(client.clone());
+                }
+            });
+            clients
+        };
+        for client in connected() {
+            client.close(ReasonCode::ServerShuttingDown);
+        }
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        while self.listeners.totals().connections() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        info!(connections = self.listeners.totals().connections(), "drained");
+    }
+}
+
+/// Opens the shards and makes a broker of what is found.
+async fn open(
+    loaded: &Loaded,
+    bucket: Option<(&Bucket, &Held)>,
+    confirmation: &Arc<Confirmation>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Arc<State>, Arc<Broker>)> {
+    let access = Access::load(&loaded.config.access)?;
+    let state = State::open(bucket).await?;
+    let limits = loaded.config.limits.clone();
+    let broker = Arc::new(state.broker(limits, access, confirmation.clone(), metrics.clone()).await?);
+    broker.know();
+    Ok((Arc::new(state), broker))
+}
+
+async fn ended(held: Option<&mut Held>) -> Ending {
+    match held {
+        Some(held) => held.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
