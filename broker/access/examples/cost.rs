@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let rules = ["allow connect", "allow publish site/%c/#", "allow subscribe cmd/%u/#", "deny publish,subscribe $SYS/#"];
     let mut config = Config { users_file: Some(path.clone()), ..Config::default() };
-    config.roles.insert("sensor".into(), RoleConfig { rules: rules.map(RuleConfig::from).into() });
+    config.roles.insert("sensor".into(), RoleConfig { rules: rules.map(RuleConfig::from).into(), acknowledge: None });
     let access = Access::load(&config)?;
     std::fs::remove_file(&path)?;
 

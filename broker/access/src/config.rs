@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bucketmq_packet::AcknowledgeLevel;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -42,6 +43,10 @@ pub struct RoleConfig {
     /// is a line such as `allow publish site/%c/#` or a table such as
     /// `{ effect = "allow", operations = ["publish"], filter = "site/%c/#" }`.
     pub rules: Vec<RuleConfig>,
+    /// When Clients of this role get their acknowledgements: `durable` or `buffered`, whatever listener and broker say. Of several roles `durable`
+    /// wins. Not given: the listener decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<AcknowledgeLevel>,
 }
 
 /// One rule, as a line or as a table.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bucketmq_packet::AcknowledgeLevel;
+
 use crate::authentication::{AuthenticationMethod, User};
 use crate::authorization::{RoleSet, Rules};
 
@@ -68,6 +70,11 @@ impl Principal {
     #[inline]
     pub fn generation(&self) -> u64 {
         self.rules.generation
+    }
+
+    /// When its acknowledgements leave, if its roles say so.
+    pub fn acknowledge(&self) -> Option<AcknowledgeLevel> {
+        self.origin.roles().acknowledge
     }
 
     /// Whether the Client may publish to this Topic Name, also as a Will Message.

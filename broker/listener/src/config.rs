@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bucketmq_packet::AcknowledgeLevel;
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,10 @@ pub struct Config {
     #[serde(default = "default_max_qos")]
     #[schemars(range(max = 2))]
     pub max_qos: u8,
+    /// When Clients of this listener get their acknowledgements: `durable` or `buffered`, unless a role of theirs says otherwise. Not given:
+    /// `limits.acknowledge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<AcknowledgeLevel>,
     /// Connections that the system holds until they are accepted; capped by it (Linux: `net.core.somaxconn`). 4096 is Linux's own cap, enough for a
     /// fleet that comes back within a second.
     #[serde(default = "default_backlog")]
@@ -211,6 +216,7 @@ impl Config {
             messages_rate: 0,
             bytes_rate: ByteSize::default(),
             max_qos: default_max_qos(),
+            acknowledge: None,
             backlog: default_backlog(),
             ipv6_only: false,
             mode: SocketMode::default(),

@@ -19,6 +19,7 @@ pub mod unsuback;
 pub mod unsubscribe;
 pub mod will;
 
+mod level;
 mod packet_type;
 mod qos;
 mod reader;
@@ -35,6 +36,7 @@ pub use auth::Auth;
 pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties};
 pub use disconnect::Disconnect;
+pub use level::AcknowledgeLevel;
 pub use packet::{Packet, decode, packet_length};
 pub use packet_type::{PacketIdentifier, PacketType, Sender};
 pub use property::UserProperties;

@@ -20,7 +20,7 @@ use tracing::{debug, info};
 use crate::broker::Broker;
 use crate::client::{Client, ClientRef, State};
 use crate::config::Limits;
-use crate::connection::{Connection, Opened, Terms};
+use crate::connection::{Connection, Opened, Terms, level};
 use crate::deliver::StoreBacklog;
 use crate::durable::records;
 use crate::durable::waits::Waits;
@@ -370,6 +370,7 @@ fn open_session(
     let terms = Terms {
         broker: broker.clone(),
         client,
+        acknowledge: level(&principal, listener, &limits),
         principal,
         version,
         epoch,

@@ -15,7 +15,9 @@ use std::time::Duration;
 use bucketmq_access::{Exchange, Principal};
 use bucketmq_listener::{ConnectionPermit, ListenerHandle, Transport};
 use bucketmq_packet::message::QueueEntry;
-use bucketmq_packet::{ConnAck, ConnAckProperties, Disconnect, Packet, PacketType, ProtocolVersion, ReasonCode, Violation};
+use bucketmq_packet::{
+    AcknowledgeLevel, ConnAck, ConnAckProperties, Disconnect, Packet, PacketType, ProtocolVersion, ReasonCode, Violation,
+};
 use bucketmq_session::{AliasesIn, Gate, PageWanted, Session};
 use bucketmq_storage::{Position, ReadError, Sequence, ShardId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -169,10 +171,17 @@ pub struct Terms {
     pub max_qos: u8,
     /// Session Expiry Interval was 0 in CONNECT: DISCONNECT may not change it [MQTT-3.1.2-23].
     pub expires_at_once: bool,
+    /// What its acknowledgements promise.
+    pub acknowledge: AcknowledgeLevel,
     /// The listener it came through.
     pub listener: Arc<ListenerHandle>,
     /// Message and byte rates, when there are limits.
     pub rates: Option<Box<Rates>>,
+}
+
+/// What acknowledgements of a connection promise: its roles say so, or its listener, or the broker.
+pub(crate) fn level(principal: &Principal, listener: &ListenerHandle, limits: &Limits) -> AcknowledgeLevel {
+    principal.acknowledge().or(listener.config().acknowledge).unwrap_or(limits.acknowledge)
 }
 
 impl Connection {
@@ -256,6 +265,11 @@ impl Connection {
         let version = self.terms.version;
         self.answer(waits, |out| packet.encode(version, out));
         self.terms.broker.metrics.sent(packet.packet_type(), 1);
+    }
+
+    /// What SUBACK and UNSUBACK wait for.
+    pub(crate) fn all_promised(&self) -> Waits {
+        if self.terms.acknowledge == AcknowledgeLevel::Buffered { Waits::default() } else { self.all_of_client() }
     }
 
     /// What an answer from memory waits for: everything written of this Client.
@@ -597,6 +611,7 @@ impl Connection {
 
     /// The Client has other rights from now on.
     pub(crate) fn take_principal(&mut self, principal: Principal) {
+        self.terms.acknowledge = level(&principal, &self.terms.listener, &self.terms.broker.limits.load());
         self.terms.principal = principal;
         // A verdict that the old principal got after the rules had changed would pass for one of the new rules.
         self.cache = None;

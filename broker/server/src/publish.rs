@@ -11,7 +11,9 @@ use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 
 use bucketmq_packet::message::Message;
-use bucketmq_packet::{PacketType, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Violation, decode_publish, packet_length, topic};
+use bucketmq_packet::{
+    AcknowledgeLevel, PacketType, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Violation, decode_publish, packet_length, topic,
+};
 use bucketmq_routing::{Matched, Matches};
 use bucketmq_session::{AliasError, AliasesIn, put_ack, put_ack_with_reason};
 use bucketmq_storage::record::inbound::Inbound;
@@ -360,6 +362,9 @@ impl Connection {
     /// PUBACK [MQTT-4.3.2-4] and PUBREC [MQTT-4.3.3-8] for the run, written with the batch.
     fn acknowledge(&mut self, items: &[Item], reason_code: ReasonCode, counts: [u64; 3], mut waits: Waits) {
         let version = self.terms.version;
+        if self.terms.acknowledge == AcknowledgeLevel::Buffered {
+            waits.take();
+        }
         let at_once = self.confirmed && self.pledges.is_none() && (waits.is_empty() || waits.is_durable(&*self.terms.broker.store));
         if reason_code.is_error() && counts[2] > 0 {
             // [MQTT-4.3.3-9] After a PUBREC with an error the identifier is free.

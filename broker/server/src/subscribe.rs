@@ -39,7 +39,7 @@ impl Connection {
             reason_codes.push(outcome);
         }
         let suback = SubAck { packet_id: subscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
-        let waits = self.all_of_client();
+        let waits = self.all_promised();
         self.answer_packet(waits, &Packet::SubAck(suback));
         if joined_group {
             // SUBACK first: what waited in the group's queue goes to the Session's output behind it.
@@ -133,7 +133,7 @@ impl Connection {
         let reason_codes =
             unsubscribe.filters.iter().map(|filter| self.terms.broker.unsubscribe(&self.terms.client, self.terms.epoch, filter)).collect();
         let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reason_codes, reason_string: None, user_properties: Vec::new() };
-        let waits = self.all_of_client();
+        let waits = self.all_promised();
         self.answer_packet(waits, &Packet::UnsubAck(unsuback));
     }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bucketmq_packet::AcknowledgeLevel;
+
 use super::rule::{Rule, RuleError};
 use super::rules::RoleSet;
 use crate::config::{RoleConfig, RuleConfig};
@@ -51,6 +53,7 @@ pub enum RoleError {
 #[derive(Debug)]
 pub(crate) struct Role {
     pub(crate) rules: Vec<Rule>,
+    pub(crate) acknowledge: Option<AcknowledgeLevel>,
 }
 
 /// All roles of one configuration. Sets of roles are handed out once, so that principals share them.
@@ -65,7 +68,7 @@ impl Roles {
         if config.contains_key(LOCAL_ROLE) {
             return Err(RoleError::BuiltIn);
         }
-        let local = RoleConfig { rules: LOCAL_RULES.map(RuleConfig::from).into() };
+        let local = RoleConfig { rules: LOCAL_RULES.map(RuleConfig::from).into(), acknowledge: None };
         let mut roles = BTreeMap::new();
         for (name, role) in config.iter().chain([(&LOCAL_ROLE.to_owned(), &local)]) {
             if !check_role_name(name) {
@@ -105,7 +108,7 @@ impl Role {
         let rules = config.rules.iter().enumerate().map(|(index, rule)| {
             Rule::parse(rule).map_err(|problem| RoleError::Rule { role: name.to_owned(), index, rule: text_of(rule), problem })
         });
-        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+        Ok(Self { rules: rules.collect::<Result<_, _>>()?, acknowledge: config.acknowledge })
     }
 }
 
@@ -158,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_role_has_at_most_1024_rules() {
-        let config = |count| BTreeMap::from([("many".to_owned(), RoleConfig { rules: vec!["allow connect".into(); count] })]);
+        let config =
+            |count| BTreeMap::from([("many".to_owned(), RoleConfig { rules: vec!["allow connect".into(); count], acknowledge: None })]);
         assert!(Roles::read(&config(1024), 1).is_ok());
         assert!(Roles::read(&config(1025), 1).err().unwrap().to_string().contains("1025 rules, expected at most 1024"));
     }

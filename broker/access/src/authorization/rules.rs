@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use bucketmq_packet::AcknowledgeLevel;
+
 use super::client_id_pattern::ClientIdPattern;
 use super::pattern::Pattern;
 use super::role::Role;
@@ -16,6 +18,8 @@ pub(crate) struct RoleSet {
     connect: Vec<(Effect, ClientIdPattern)>,
     topics: Vec<TopicRule>,
     generation: u64,
+    /// The strictest of what the roles say.
+    pub(crate) acknowledge: Option<AcknowledgeLevel>,
     /// The compiled rules if they are the same for all Clients.
     shared: Option<Arc<Rules>>,
 }
@@ -55,7 +59,8 @@ impl RoleSet {
                 }
             }
         }
-        let mut set = Self { connect, topics, generation, shared: None };
+        let acknowledge = roles.iter().filter_map(|role| role.acknowledge).min();
+        let mut set = Self { connect, topics, generation, acknowledge, shared: None };
         if set.topics.iter().all(|rule| rule.template.is_constant()) {
             set.shared = Some(Arc::new(set.compile(&Values { username: None, client_id: "" })));
         }

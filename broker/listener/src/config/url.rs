@@ -7,6 +7,7 @@ use super::{Address, Certificate, ClientAuth, Config, ConfigError, IdentityField
 
 /// Parameters of every listener.
 const COMMON: &[&str] = &[
+    "acknowledge",
     "anonymous",
     "backlog",
     "bytes_rate",
@@ -60,6 +61,7 @@ pub(super) fn parse(url: &str) -> Result<Config, ConfigError> {
             "messages_rate" => config.messages_rate = read(name, &value, "a number per second")?,
             "bytes_rate" => config.bytes_rate = read(name, &value, "a size like 10MiB")?,
             "max_qos" => config.max_qos = read(name, &value, "0, 1 or 2")?,
+            "acknowledge" => config.acknowledge = Some(deserialize(name, &value, "durable or buffered")?),
             "backlog" => config.backlog = read(name, &value, "a number")?,
             "mode" => config.mode = read(name, &value, "an octal file mode like 0660")?,
             "connect_timeout" => {

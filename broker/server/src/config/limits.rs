@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bucketmq_packet::AcknowledgeLevel;
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,12 @@ pub struct Limits {
     #[schemars(with = "String")]
     pub bytes_rate: ByteSize,
 
+    /// What an acknowledgement promises when state is kept in a bucket. `durable`, the default: PUBACK, PUBREC, SUBACK and UNSUBACK say that it is in the
+    /// bucket. `buffered`: that it is in the broker's memory and on its way; a broker that is killed without warning may lose what it took in the last
+    /// quarter of a second and the write or two that were under way. A listener's `acknowledge` goes before this one, a role's before both; it holds
+    /// for connections made from then on.
+    pub acknowledge: AcknowledgeLevel,
+
     /// Bytes of messages and records that wait for the bucket, over all Clients; 1MiB to 64GiB. Beyond it, whoever publishes at QoS 1 or 2 to a Session
     /// that outlives its connection, or a retained message, is not read until the bucket has taken some of it: nothing is dropped, and everything else
     /// goes on. 64MiB by default, more than a healthy bucket leaves waiting at 100,000 messages a second.
@@ -231,6 +238,7 @@ impl Default for Limits {
             output_buffer_bytes: ByteSize::kib(512),
             messages_rate: 0,
             bytes_rate: ByteSize::b(0),
+            acknowledge: AcknowledgeLevel::Durable,
             unwritten_bytes: ByteSize::mib(64),
             memory_watermark: ByteSize::b(0),
         }

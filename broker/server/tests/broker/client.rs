@@ -40,7 +40,12 @@ pub fn binary() -> Command {
 
 fn serve(folder: &Path) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
-    binary().args(["serve", "--config", "broker.toml"]).current_dir(folder).stderr(Stdio::from(log)).spawn().unwrap()
+    let mut command = binary();
+    command.args(["serve", "--config", "broker.toml"]).current_dir(folder).stderr(Stdio::from(log));
+    for line in std::fs::read_to_string(folder.join("environment")).unwrap_or_default().lines() {
+        command.env(line.split_once('=').unwrap().0, line.split_once('=').unwrap().1);
+    }
+    command.spawn().unwrap()
 }
 
 impl Broker {
@@ -54,7 +59,8 @@ impl Broker {
         Self::start_with(config, |folder| std::fs::write(folder.join("users"), users).unwrap())
     }
 
-    /// The same in a folder that `prepare` has put files into; relative paths of the configuration count from there.
+    /// The same in a folder that `prepare` has put files into; relative paths of the configuration count from there, and the lines of a file called
+    /// `environment` are variables of the broker.
     pub fn start_with(config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let mut broker = Self::begin(config, prepare);
         broker.until_ready();

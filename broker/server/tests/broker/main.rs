@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access_reload;
+mod acknowledge;
 mod check_config;
 mod client;
 mod connections;

@@ -26,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "broker/bucket",
             "broker/cluster",
             "broker/admin",
+            "e2e/servers",
         ],
     ),
     ("broker/fuzz", &["broker/packet", "broker/listener", "broker/session", "broker/routing", "broker/access"]),

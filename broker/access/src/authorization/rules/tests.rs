@@ -15,7 +15,7 @@ fn rules_of(roles: &[&[&str]]) -> Arc<Rules> {
 }
 
 fn set_of(roles: &[&[&str]]) -> Arc<RoleSet> {
-    let role = |rules: &[&str]| RoleConfig { rules: rules.iter().map(|rule| RuleConfig::from(*rule)).collect() };
+    let role = |rules: &[&str]| RoleConfig { rules: rules.iter().map(|rule| RuleConfig::from(*rule)).collect(), acknowledge: None };
     let config: BTreeMap<String, RoleConfig> = roles.iter().enumerate().map(|(i, rules)| (format!("role{i}"), role(rules))).collect();
     let mut read = Roles::read(&config, 7).unwrap();
     read.set(config.keys().map(String::as_str)).unwrap()
