@@ -94,6 +94,11 @@ impl Confirmation {
         self.revoke();
     }
 
+    /// True when nothing is acknowledged any more, whatever is read.
+    pub fn is_withheld(&self) -> bool {
+        *self.withheld.lock()
+    }
+
     /// Ready when acknowledgements may leave; otherwise the task of `context` is woken when they may. `registered` belongs to the waiter.
     pub fn poll(&self, registered: &mut Registered, context: &mut Context<'_>) -> Poll<()> {
         if self.holds() {

@@ -296,6 +296,14 @@ fn open_session(
         });
     }
     let client_id = assigned.unwrap_or(connect.client_id);
+    if broker.store.is_refused(broker.shards.of(client_id)) {
+        return Err(Refused {
+            version: Some(version),
+            reason_code: ReasonCode::ServerUnavailable,
+            clause: "MQTT-3.2.2-8",
+            detail: "the shard of this Client cannot be read",
+        });
+    }
     let asked = match (v5, connect.clean_start) {
         (true, _) => connect.properties.session_expiry_interval.unwrap_or(0),
         (false, true) => 0,

@@ -282,7 +282,7 @@ impl Connection {
     fn poll_pledges(&mut self, context: &mut Context<'_>) -> Result<(), Closing> {
         let Some(mut pledges) = self.pledges.take() else { return Ok(()) };
         let broker = self.terms.broker.clone();
-        pledges.poll(&broker, context, self.writing_mut()).map_err(|_| Closing::Server(ReasonCode::ServerUnavailable))?;
+        pledges.poll(&broker, context, self.writing_mut()).map_err(|_| Closing::Server(ReasonCode::ImplementationSpecificError))?;
         if !pledges.is_empty() {
             self.pledges = Some(pledges);
         }
@@ -306,7 +306,7 @@ impl Connection {
         if let Some((waits, gate)) = &mut reading.gate
             && let Poll::Ready(outcome) = waits.poll_once(&*broker.store, context, &mut reading.registered)
         {
-            outcome.map_err(|_| Closing::Server(ReasonCode::ServerUnavailable))?;
+            outcome.map_err(|_| Closing::Server(ReasonCode::ImplementationSpecificError))?;
             let mut state = client.lock();
             if state.epoch == *epoch {
                 state.session.open_gate(*gate);
@@ -320,7 +320,7 @@ impl Connection {
         {
             let page = page.map_err(|error| {
                 tracing::warn!(client_id = &*client.id, error = %error, "a queue cannot be read");
-                Closing::Server(ReasonCode::ServerUnavailable)
+                Closing::Server(ReasonCode::ImplementationSpecificError)
             })?;
             let page = page.into_iter().map(|(sequence, entry)| (sequence.0, entry)).collect();
             let mut state = client.lock();

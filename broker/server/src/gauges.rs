@@ -40,6 +40,7 @@ pub fn read(broker: &Broker, listeners: &Listeners) -> Gauges {
     gauges.retained_bytes = retained.bytes as i64;
     gauges.shedding = i64::from(broker.sheds_connections());
     gauges.drain_state = i64::from(broker.is_draining());
+    gauges.shards_refused = broker.shards.all().filter(|shard| broker.store.is_refused(*shard)).count() as i64;
     for bound in listeners.bound() {
         let handle = &bound.handle;
         gauges.connections.push((handle.name().to_owned(), handle.protocol().label().to_owned(), handle.connections() as i64));

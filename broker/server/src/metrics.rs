@@ -262,4 +262,6 @@ pub struct Gauges {
     pub owner: i64,
     /// 1 while it may acknowledge QoS 1 and 2.
     pub confirmed: i64,
+    /// Shards that cannot be read.
+    pub shards_refused: i64,
 }

@@ -3,6 +3,7 @@
 //! A change is taken at once and goes to the bucket with its shard's next batch ([`shard`]); queues are read back in pages and are not in
 //! memory; retained messages are in memory and in the bucket. What was durable is there again after any crash.
 
+mod damage;
 mod index;
 mod pending;
 mod settings;
@@ -36,6 +37,7 @@ use crate::store::{
     BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
     Sequence, SessionNumber, Store, Usage,
 };
+use damage::Watched;
 use pending::Pending;
 use shard::Shard;
 
@@ -103,8 +105,20 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// What is there cannot be read, and no waiting heals it.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => damage::is_damage_at_opening(source),
+            Self::Record { .. } => true,
+            Self::Format { .. } => false,
+        }
+    }
+}
+
 impl DurableStore {
-    /// Opens all shards at `place`, side by side, and makes those that are not there.
+    /// Opens all shards at `place`, side by side, and makes those that are not there. A shard whose objects are damaged is refused, and the others
+    /// are opened all the same.
     pub async fn open(place: &Place) -> Result<Self, OpenError> {
         let cache = Arc::new(
             SplitCache::new()
@@ -120,25 +134,47 @@ impl DurableStore {
         let retained = MemoryStore::new(place.shards);
         let opening = place.shards.all().map(|shard| {
             let (place, cache) = (place.clone(), cache.clone());
-            tokio::spawn(async move {
-                let db = open_database(&place, shard, cache).await?;
-                let contents = Contents::read(&db, shard).await?;
-                Ok((db, contents))
-            })
+            let bucket = Watched::new(place.bucket.clone());
+            let opening = bucket.clone();
+            let opened = tokio::spawn(async move {
+                let db = open_database(&place, shard, Arc::new(opening), cache).await?;
+                match Contents::read(&db, shard).await {
+                    Ok(contents) => Ok((db, contents)),
+                    Err(error) => {
+                        // Nobody is going to use it.
+                        let _ = db.close().await;
+                        Err(error)
+                    }
+                }
+            });
+            (bucket, opened)
         });
         let opening: Vec<_> = opening.collect();
         let (mut parts, mut tasks) = (Vec::new(), Vec::new());
-        for (shard, opened) in place.shards.all().zip(opening) {
-            let (db, contents) = opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        for (shard, (bucket, opened)) in place.shards.all().zip(opening) {
+            let opened = opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            let (db, contents) = match opened {
+                Err(error) if error.is_damage() => {
+                    let why = bucket.explain(&error);
+                    parts.push(Shard::refused_at_opening(shard, bucket, why));
+                    continue;
+                }
+                opened => opened?,
+            };
             for message in contents.retained {
                 // Limits were kept when it was set.
                 let _ = retained.set_retained(message, RetainedLimit::NONE);
             }
-            let (part, task) = Shard::start(shard, db, contents.pending);
+            let (part, task) = Shard::start(shard, db, bucket, contents.pending);
             parts.push(part);
             tasks.push(task);
         }
         Ok(Self { shards: place.shards, parts: parts.into(), tasks, retained })
+    }
+
+    /// The shards that cannot be read, and why, with the object's name: nothing of them is served, and nothing written to them is ever durable.
+    pub fn refused(&self) -> Vec<(ShardId, String)> {
+        self.parts.iter().filter_map(|shard| Some((shard.id, shard.refused()?.to_owned()))).collect()
     }
 
     /// The shard whose write has been under way longest, and how long: what a bucket that does not answer looks like.
@@ -178,7 +214,7 @@ impl DurableStore {
     pub async fn records<R: Record>(&self, shard: ShardId) -> Result<Vec<(R::Key, R)>, ReadError> {
         let part = self.part(shard);
         part.settle().await?;
-        scan(&part.db, shard).await.map_err(|error| part.unreadable(error))
+        scan(part.db()?, shard).await.map_err(|error| part.unreadable(error))
     }
 
     /// Where the queue stands: also what may have been sent, which [`Store::queue`] does not tell.
@@ -201,10 +237,10 @@ fn is_figure(topic: &str) -> bool {
     topic.starts_with("$SYS/")
 }
 
-async fn open_database(place: &Place, shard: ShardId, cache: Arc<SplitCache>) -> Result<Db, OpenError> {
+async fn open_database(place: &Place, shard: ShardId, bucket: Arc<dyn ObjectStore>, cache: Arc<SplitCache>) -> Result<Db, OpenError> {
     let failed = |source| OpenError::Database { shard, source };
     let path = place.prefix.clone().join("shards").join(shard.to_string());
-    let db = Db::builder(path, place.bucket.clone())
+    let db = Db::builder(path, bucket)
         .with_settings(settings::settings())
         .with_segment_extractor(Arc::new(settings::ByKind))
         .with_db_cache(cache, u64::from(shard.0))
@@ -403,7 +439,7 @@ impl Store for DurableStore {
     }
 
     fn position(&self, shard: ShardId) -> Position {
-        Position(self.part(shard).pending.lock().position)
+        Position(self.part(shard).position())
     }
 
     fn together(&self, shard: ShardId, work: &mut dyn FnMut()) {
@@ -417,6 +453,10 @@ impl Store for DurableStore {
 
     fn wait_durable(&self, shard: ShardId, position: Position) -> BoxFuture<'_, Result<(), DurableError>> {
         Box::pin(self.part(shard).wait_durable(position.0))
+    }
+
+    fn is_refused(&self, shard: ShardId) -> bool {
+        self.part(shard).refused().is_some()
     }
 
     fn unwritten_bytes(&self) -> u64 {

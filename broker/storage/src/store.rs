@@ -235,6 +235,11 @@ pub trait Store: Send + Sync {
     /// Waits until `position` of `shard` is durable.
     fn wait_durable(&self, shard: ShardId, position: Position) -> BoxFuture<'_, Result<(), DurableError>>;
 
+    /// True when the shard cannot be read: nothing of it is served, and nothing written to it is ever durable.
+    fn is_refused(&self, _shard: ShardId) -> bool {
+        false
+    }
+
     /// Bytes of changes that wait in this process to be written.
     fn unwritten_bytes(&self) -> u64 {
         0

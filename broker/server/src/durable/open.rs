@@ -93,6 +93,10 @@ impl State {
             let inherited = Inherited { confirmation, metrics, ..Inherited::nothing() };
             return Ok(Broker::new(limits, access, Arc::new(MemoryStore::new(Shards::default())), inherited));
         };
+        if !store.refused().is_empty() {
+            // Who subscribes there is not known, so a PUBLISH may be matched to too few.
+            confirmation.withhold();
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let mut restored = Restored::read(store, epochs, now).await.context("the bucket cannot be read")?;
         let outboxes = std::mem::take(&mut restored.outboxes);
@@ -107,6 +111,14 @@ impl State {
         match self {
             Self::Memory => None,
             Self::Bucket { store, .. } => store.slowest_write(),
+        }
+    }
+
+    /// The shards that cannot be read, and why.
+    pub fn refused(&self) -> Vec<(ShardId, String)> {
+        match self {
+            Self::Memory => Vec::new(),
+            Self::Bucket { store, .. } => store.refused(),
         }
     }
 

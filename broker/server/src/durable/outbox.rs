@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bucketmq_packet::message::Message;
 use bucketmq_storage::record::applied::Applied;
@@ -143,6 +144,10 @@ impl Broker {
 
 async fn apply_all(broker: Arc<Broker>, shard: ShardId, finished: mpsc::UnboundedSender<(OutboxNumber, Waits)>) {
     let outbox = &broker.outboxes[shard.index()];
+    if broker.confirmation.is_withheld() {
+        // A shard could not be read, so who gets a row is not known: they stay until a broker has read all of them.
+        return;
+    }
     loop {
         let Some(position) = outbox.rows.lock().waiting.front().map(|row| row.position) else {
             outbox.wake.notified().await;
@@ -184,12 +189,27 @@ async fn delete_finished(broker: Arc<Broker>, shard: ShardId, mut finish: mpsc::
         let mut waits = Waits::default();
         let mut batch = Batch::default();
         for (number, of_row) in rows.drain(..) {
+            if of_row.is_in_vain(&*broker.store) {
+                // It stays for the broker that can read that shard again.
+                continue;
+            }
             waits.merge(&of_row);
             batch.delete::<Row>(&number);
         }
-        if waits.wait(&*broker.store).await.is_err() {
-            return;
+        loop {
+            match tokio::time::timeout(LOOK_AGAIN, waits.clone().wait(&*broker.store)).await {
+                Ok(Ok(())) => {
+                    broker.store.write(shard, std::mem::take(&mut batch));
+                    break;
+                }
+                Ok(Err(_)) => return,
+                // These few rows are offered again after the next start; their targets know that they have them.
+                Err(_) if waits.is_in_vain(&*broker.store) => break,
+                Err(_) => {}
+            }
         }
-        broker.store.write(shard, batch);
     }
 }
+
+/// How often a wait for a shard that may have been refused meanwhile is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -85,6 +85,7 @@ impl Restored {
         let reading: Vec<_> = store
             .shards()
             .all()
+            .filter(|shard| !store.is_refused(*shard))
             .map(|shard| {
                 let store = store.clone();
                 (shard, tokio::spawn(async move { Records::read(&store, shard).await }))
@@ -104,13 +105,14 @@ impl Restored {
             .shards()
             .all()
             .map(|publisher| {
-                let mut applied = vec![OutboxNumber::default(); shards.len()];
+                let mut applied = vec![OutboxNumber::default(); usize::from(store.shards().count())];
                 for (target, records) in &shards {
                     if let Some((_, mark)) = records.applied.iter().find(|(shard, _)| *shard == publisher) {
                         applied[target.index()] = mark.number;
                     }
                 }
-                let rows = std::mem::take(&mut shards[publisher.index()].1.rows);
+                let own = shards.iter_mut().find(|(shard, _)| *shard == publisher);
+                let rows = own.map(|(_, records)| std::mem::take(&mut records.rows)).unwrap_or_default();
                 Outbox::new(epoch_min.max(epochs[publisher.index()]), rows, applied)
             })
             .collect();

@@ -36,6 +36,11 @@ impl Waits {
         self.0.is_empty()
     }
 
+    /// True when some of it will never be durable, because its shard is refused.
+    pub fn is_in_vain(&self, store: &dyn Store) -> bool {
+        self.0.iter().any(|(shard, _)| store.is_refused(*shard))
+    }
+
     /// Takes all out, keeping the memory only when there was nothing.
     #[inline]
     pub fn take(&mut self) -> Self {

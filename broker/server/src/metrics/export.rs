@@ -142,7 +142,7 @@ pub struct GaugeSet {
     plain: Vec<prometheus::IntGauge>,
 }
 
-const PLAIN_GAUGES: [(&str, &str); 10] = [
+const PLAIN_GAUGES: [(&str, &str); 11] = [
     ("mqtt_retained_messages", "Retained messages."),
     ("mqtt_retained_bytes", "Bytes of retained messages: topic, payload and properties."),
     ("mqtt_session_queue_messages", "Messages waiting in Sessions' queues."),
@@ -153,6 +153,7 @@ const PLAIN_GAUGES: [(&str, &str); 10] = [
     ("mqtt_drain_state", "0 serving, 1 draining."),
     ("mqtt_shard_owner", "1 while this broker owns the shards, 0 while it waits for them."),
     ("mqtt_acknowledgements_confirmed", "1 while it is confirmed that this broker may acknowledge QoS 1 and 2, 0 while they wait."),
+    ("mqtt_shards_refused", "Shards whose objects are damaged; none of their Clients is served."),
 ];
 
 impl GaugeSet {
@@ -217,6 +218,7 @@ impl GaugeSet {
             gauges.drain_state,
             gauges.owner,
             gauges.confirmed,
+            gauges.shards_refused,
         ];
         for (gauge, value) in self.plain.iter().zip(values) {
             gauge.set(value);

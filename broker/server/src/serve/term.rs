@@ -143,7 +143,7 @@ impl Process {
         if !interval.is_zero() {
             tasks.spawn(sys_topics::run(broker.clone(), interval));
         }
-        tasks.spawn(durable::watch::run(state.clone(), broker.confirmation.clone(), self.health.clone()));
+        tasks.spawn(durable::watch::run(state.clone(), broker.clone(), self.health.clone()));
         tasks
     }
 }

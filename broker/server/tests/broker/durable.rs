@@ -228,3 +228,71 @@ fn a_broker_that_is_told_to_stop_leaves_everything_in_the_bucket() {
     }
     assert!(away.is_quiet());
 }
+
+/// Another object than the one that was written, in the shard of `client_id`: its last manifest is cut short. What it was comes back.
+fn damage(broker: &Broker, client_id: &str) -> (std::path::PathBuf, Vec<u8>) {
+    let shard = bucketmq_storage::Shards::default().of(client_id);
+    let folder = broker.path(&format!("bucket/shards/{shard}/manifest"));
+    let mut manifests: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    manifests.sort();
+    let last = manifests.pop().unwrap();
+    let bytes = std::fs::read(&last).unwrap();
+    std::fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
+    (last, bytes)
+}
+
+#[test]
+fn a_shard_that_cannot_be_read_is_refused_and_the_others_are_served_until_it_is_repaired() {
+    // Of different shards.
+    let (sound, damaged) = ("sound", "damaged");
+    let mut broker = Broker::start(STORED);
+    for id in [sound, damaged] {
+        resume(&broker, id).0.subscribe("t", QoS::ExactlyOnce);
+    }
+    broker.until_away(2);
+    broker.signal("TERM");
+    broker.wait();
+    let (object, bytes) = damage(&broker, damaged);
+    broker.begin_again();
+    let ready = broker.until_readyz("\"shards\"");
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    assert_eq!(broker.metric("mqtt_shards_refused"), 1);
+    let name = object.file_name().unwrap().to_str().unwrap();
+    assert!(broker.log().contains("a shard cannot be read and is refused") && broker.log().contains(name), "{}", broker.log());
+
+    let mut refused = Client::reading(tcp(broker.address));
+    refused.send(&Packet::Connect(connect(damaged, false, None)));
+    assert_eq!(refused.next(), Came::ConnAck(ReasonCode::ServerUnavailable, false));
+    let (mut subscriber, present) = resume(&broker, sound);
+    assert!(present);
+    let (mut publisher, _) = resume(&broker, "publisher");
+    // Who subscribes in the shard that cannot be read is not known: nothing is acknowledged. QoS 2 waits for all of them.
+    publisher.publish("t", b"0", QoS::AtMostOnce);
+    assert_eq!(subscriber.next(), Came::Publish("t".into(), b"0".to_vec()));
+    publisher.publish("t", b"2", QoS::ExactlyOnce);
+    publisher.send(&Packet::PingReq);
+    assert_eq!(publisher.next(), Came::Pong);
+    pass(WRITTEN);
+    assert!(publisher.is_quiet() && subscriber.is_quiet());
+
+    // Repaired: the publisher sends again what was not acknowledged, and both get it once.
+    drop((publisher, subscriber));
+    broker.signal("TERM");
+    assert_eq!(broker.wait().code(), Some(0), "{}", broker.log());
+    std::fs::write(&object, &bytes).unwrap();
+    broker.start_again();
+    let (mut publisher, present) = resume(&broker, "publisher");
+    assert!(present);
+    publisher.send(&Packet::Publish(Publish { dup: true, ..publish("t", b"2", QoS::ExactlyOnce) }));
+    assert_eq!(publisher.next(), Came::Step(PacketType::PubRec, 7, ReasonCode::Success));
+    for id in [sound, damaged] {
+        let (mut subscriber, present) = resume(&broker, id);
+        assert!(present);
+        assert_eq!(subscriber.next(), Came::Publish("t".into(), b"2".to_vec()), "{id}");
+        let packet_id = subscriber.last.unwrap().packet_id.unwrap().get();
+        subscriber.step(PacketType::PubRec, packet_id);
+        assert_eq!(subscriber.next(), Came::Step(PacketType::PubRel, packet_id, ReasonCode::Success));
+        subscriber.step(PacketType::PubComp, packet_id);
+        assert!(subscriber.is_quiet(), "{id} gets it twice");
+    }
+}

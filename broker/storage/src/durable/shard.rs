@@ -3,15 +3,18 @@
 //! Changes collect in [`Pending`]. The task writes them as one batch and flushes the log: at once when somebody waits and the flush before is
 //! back, otherwise after [`FLUSH_INTERVAL`]; an idle shard writes nothing. So there is one PUT in flight at most, and under load it carries more
 //! instead of being followed sooner.
+//!
+//! A shard that cannot be read is refused: it takes nothing, nothing of it becomes durable, and the others go on.
 
 use std::error::Error;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bucketmq_packet::PacketIdentifier;
+use bucketmq_packet::message::QueueEntry;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use slatedb::config::{FlushOptions, FlushType};
@@ -20,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::damage::{Watched, is_damage};
 use super::pending::{Batch, Pending};
 use super::settings::{FLUSH_INTERVAL, LOG_OBJECTS_MAX};
 use crate::record::Record;
@@ -49,7 +53,11 @@ struct Progress {
 /// A shard that is open.
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
-    pub(crate) db: Db,
+    /// None when it could not be opened.
+    db: Option<Db>,
+    bucket: Watched,
+    /// Why it is refused.
+    refused: OnceLock<String>,
     pub(crate) pending: Mutex<Pending>,
     /// Held for reading while changes are made that belong together, for writing while they are taken.
     pub(crate) together: RwLock<()>,
@@ -79,10 +87,25 @@ struct Shared(Cause);
 
 impl Shard {
     /// A shard over an open database, and its task.
-    pub(crate) fn start(id: ShardId, db: Db, pending: Pending) -> (Arc<Self>, tokio::task::JoinHandle<()>) {
-        let shard = Arc::new(Self {
+    pub(crate) fn start(id: ShardId, db: Db, bucket: Watched, pending: Pending) -> (Arc<Self>, tokio::task::JoinHandle<()>) {
+        let shard = Self::new(id, Some(db.clone()), bucket, pending);
+        let task = tokio::spawn(Writer { shard: shard.clone(), db, dirty_since: None, log_objects: 0 }.run());
+        (shard, task)
+    }
+
+    /// A shard that cannot be read, and why.
+    pub(crate) fn refused_at_opening(id: ShardId, bucket: Watched, why: String) -> Arc<Self> {
+        let shard = Self::new(id, None, bucket, Pending::default());
+        shard.refuse(why);
+        shard
+    }
+
+    fn new(id: ShardId, db: Option<Db>, bucket: Watched, pending: Pending) -> Arc<Self> {
+        Arc::new(Self {
             id,
             db,
+            bucket,
+            refused: OnceLock::new(),
             pending: Mutex::new(pending),
             together: RwLock::new(()),
             unwritten: AtomicU64::new(0),
@@ -91,13 +114,54 @@ impl Shard {
             progress: watch::Sender::new(Progress::default()),
             wanted: Mutex::new(Wanted::default()),
             wake: Notify::new(),
-        });
-        let task = tokio::spawn(Writer { shard: shard.clone(), dirty_since: None, log_objects: 0 }.run());
-        (shard, task)
+        })
+    }
+
+    /// Why this shard is refused, if it is.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.refused.get().map(String::as_str)
+    }
+
+    fn refuse(&self, why: String) {
+        let mut pending = self.pending.lock();
+        if self.refused.set(why).is_ok() {
+            // What is not durable was not acknowledged.
+            pending.take();
+            self.unwritten.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn refusal(&self) -> Option<ReadError> {
+        self.refused().map(|why| self.unreadable(Refused(why.to_owned())))
+    }
+
+    /// The database, unless the shard is refused.
+    pub(crate) fn db(&self) -> Result<&Db, ReadError> {
+        match (self.refusal(), &self.db) {
+            (None, Some(db)) => Ok(db),
+            (refusal, _) => Err(refusal.unwrap_or_else(|| self.unreadable(Closed))),
+        }
+    }
+
+    /// A failed read; what no waiting heals makes the shard refused.
+    fn judge(&self, error: ReadError) -> ReadError {
+        if is_damage(&*error.source) {
+            self.refuse(self.bucket.explain(&*error.source));
+        }
+        error
+    }
+
+    /// The last change. Of a shard that is refused none is ever durable.
+    pub(crate) fn position(&self) -> u64 {
+        if self.refused().is_some() { NEVER } else { self.pending.lock().position }
     }
 
     /// Makes changes that are kept or lost together; their number comes back.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Pending) -> T) -> (T, u64) {
+        if self.refused().is_some() {
+            // Nothing of it is kept, and nobody is told that it is.
+            return (change(&mut Pending::default()), NEVER);
+        }
         let mut pending = self.pending.lock();
         let was_empty = pending.is_empty();
         let outcome = change(&mut pending);
@@ -132,6 +196,10 @@ impl Shard {
         }
         if let Some(cause) = &progress.failed {
             return Poll::Ready(Err(self.lost(cause.clone())));
+        }
+        if self.refused().is_some() {
+            // Nothing will ever wake it.
+            return Poll::Pending;
         }
         drop(progress);
         wakers.push((position, waker.clone()));
@@ -178,6 +246,9 @@ impl Shard {
 
     /// Waits until everything changed so far can be read from the database.
     pub(crate) async fn settle(&self) -> Result<(), ReadError> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
         let position = self.pending.lock().position;
         if self.progress.borrow().written < position {
             self.want(|wanted| wanted.written = wanted.written.max(position));
@@ -210,8 +281,18 @@ impl Shard {
         from: Sequence,
         max_entries: usize,
         max_bytes: usize,
-    ) -> Result<Vec<(Sequence, bucketmq_packet::message::QueueEntry)>, ReadError> {
+    ) -> Result<Vec<(Sequence, QueueEntry)>, ReadError> {
         self.settle().await?;
+        self.read_page(session, from, max_entries, max_bytes).await.map_err(|error| self.judge(error))
+    }
+
+    async fn read_page(
+        &self,
+        session: SessionNumber,
+        from: Sequence,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<(Sequence, QueueEntry)>, ReadError> {
         let from = from.max(self.pending.lock().head(session));
         let mut page = Vec::new();
         let mut bytes = 0;
@@ -235,17 +316,34 @@ impl Shard {
 
     async fn rows(&self, session: SessionNumber, from: Sequence, to: Sequence) -> Result<slatedb::DbIterator, ReadError> {
         let range = (Bound::Included(Chunk::key(&(session, from))), Bound::Included(Chunk::key(&(session, to))));
-        self.db.scan(range).await.map_err(|error| self.unreadable(error))
+        self.db()?.scan(range).await.map_err(|error| self.unreadable(error))
     }
 
     /// Writes what there is, waits for the bucket, and closes the database.
     pub(crate) async fn close(&self) -> Result<(), DurableError> {
-        let position = self.pending.lock().position;
-        self.wait_durable(position).await?;
+        if self.refused().is_none() {
+            let position = self.pending.lock().position;
+            self.wait_durable(position).await?;
+        }
         self.want(|wanted| wanted.close = true);
-        self.db.close().await.map_err(|error| DurableError { shard: self.id, source: Box::new(error) })
+        let Some(db) = &self.db else { return Ok(()) };
+        match db.close().await {
+            Err(error) if self.refused().is_some() => {
+                warn!(shard = %self.id, error = %error, "a shard that is refused was not closed properly");
+                Ok(())
+            }
+            closed => closed.map_err(|error| DurableError { shard: self.id, source: Box::new(error) }),
+        }
     }
 }
+
+/// The position of what is never durable.
+const NEVER: u64 = u64::MAX;
+
+/// The shard cannot be read, so nothing of it is used.
+#[derive(Debug, thiserror::Error)]
+#[error("the shard is refused: {0}")]
+struct Refused(String);
 
 /// The shard was closed.
 #[derive(Debug, thiserror::Error)]
@@ -259,6 +357,7 @@ async fn next_chunk(shard: &Shard, rows: &mut slatedb::DbIterator) -> Result<Opt
 
 struct Writer {
     shard: Arc<Shard>,
+    db: Db,
     dirty_since: Option<Instant>,
     /// Written to the log since the memtable was.
     log_objects: u32,
@@ -276,7 +375,7 @@ impl Writer {
                 return;
             }
             let progress = shard.progress.borrow().clone();
-            if progress.failed.is_some() {
+            if progress.failed.is_some() || shard.refused().is_some() {
                 return;
             }
             let dirty = !shard.pending.lock().is_empty();
@@ -304,7 +403,7 @@ impl Writer {
                             }
                         });
                     }
-                    Err(error) => return self.fail(error),
+                    Err(error) => return self.give_up(error),
                 }
                 if flush_now {
                     // Also when nothing was left to write: it would be due for ever.
@@ -321,9 +420,9 @@ impl Writer {
                     flush = None;
                     *shard.writing_since.lock() = None;
                     if let Err(error) = outcome {
-                        return self.fail(error);
+                        return self.give_up(WriteError::Database(error));
                     }
-                    let reached = shard.db.status().durable_seq;
+                    let reached = self.db.status().durable_seq;
                     let durable = unflushed.iter().filter(|(_, sequence)| *sequence <= reached).map(|(position, _)| *position).max();
                     unflushed.retain(|(_, sequence)| *sequence > reached);
                     let all = unflushed.is_empty();
@@ -332,6 +431,20 @@ impl Writer {
                     });
                 }
             }
+        }
+    }
+
+    /// Damage concerns this shard alone; everything else, another writer above all, this process.
+    fn give_up(&self, error: WriteError) {
+        let shard = &self.shard;
+        *shard.writing_since.lock() = None;
+        let damage = match &error {
+            WriteError::Database(error) => is_damage(error).then(|| shard.bucket.explain(error)),
+            WriteError::Read(error) => is_damage(&*error.source).then(|| shard.bucket.explain(&*error.source)),
+        };
+        match damage {
+            Some(why) => shard.refuse(why),
+            None => self.fail(error),
         }
     }
 
@@ -347,7 +460,7 @@ impl Writer {
         if all {
             self.log_objects = 0;
         }
-        let db = self.shard.db.clone();
+        let db = self.db.clone();
         async move {
             db.flush_with_options(FlushOptions { flush_type: FlushType::Wal }).await?;
             if all {
@@ -408,14 +521,13 @@ impl Writer {
                     None => writes.delete(key),
                 }
             }
-            last = Some(shard.db.write(writes).await?.seqnum());
+            last = Some(self.db.write(writes).await?.seqnum());
         }
         Ok((position, last))
     }
 
     /// Deletes a queue and what belongs to it, in pieces: what a crash leaves has no Session and is deleted when the shard is opened.
     async fn end(&self, session: SessionNumber) -> Result<Option<u64>, WriteError> {
-        let shard = &self.shard;
         let mut last = None;
         let zero = Sequence(0);
         let first = PacketIdentifier::new(1).expect("not 0");
@@ -426,19 +538,19 @@ impl Writer {
             Cursor::key(&session),
         ];
         for prefix in prefixes {
-            let mut rows = shard.db.scan_prefix(&prefix, ..).await?;
+            let mut rows = self.db.scan_prefix(&prefix, ..).await?;
             let mut writes = WriteBatch::new();
             let mut count = 0;
             while let Some(row) = rows.next().await? {
                 writes.delete(&row.key);
                 count += 1;
                 if count == DELETES_MAX {
-                    last = Some(shard.db.write(std::mem::take(&mut writes)).await?.seqnum());
+                    last = Some(self.db.write(std::mem::take(&mut writes)).await?.seqnum());
                     count = 0;
                 }
             }
             if count > 0 {
-                last = Some(shard.db.write(writes).await?.seqnum());
+                last = Some(self.db.write(writes).await?.seqnum());
             }
         }
         Ok(last)

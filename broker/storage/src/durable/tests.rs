@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bucketmq_packet::message::{Message, QueueEntry};
 use bucketmq_packet::{PacketIdentifier, QoS};
+use futures_util::StreamExt;
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
@@ -126,7 +128,7 @@ async fn what_was_acknowledged_before_the_batch_never_reaches_the_bucket() {
     let place = place();
     let session = SessionNumber::new(ShardId(0), 1);
     let store = open(&place).await;
-    let before = store.part(ShardId(0)).db.status().durable_seq;
+    let before = store.part(ShardId(0)).db().expect("not refused").status().durable_seq;
     for number in 0..50 {
         store.append(session, Sequence(number), entry("short-lived"));
         store.remove_through(session, Sequence(number));
@@ -134,7 +136,7 @@ async fn what_was_acknowledged_before_the_batch_never_reaches_the_bucket() {
     let position = store.append(session, Sequence(50), entry("stays"));
     store.wait_durable(session.shard(), position).await.expect("durable");
     // One batch: one chunk with one entry, and the cursor.
-    assert_eq!(store.part(ShardId(0)).db.status().durable_seq, before + 1);
+    assert_eq!(store.part(ShardId(0)).db().expect("not refused").status().durable_seq, before + 1);
     assert_eq!(payloads(&store, session, 0, 99).await, ["stays"]);
     store.close().await.expect("closes");
 }
@@ -214,4 +216,101 @@ async fn a_queue_that_ends_before_its_batch_leaves_an_idle_shard() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     store.close().await.expect("closes");
+}
+
+/// What happens to an object.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    CutShort,
+    OneBit,
+    Missing,
+}
+
+async fn damage(place: &Place, object: &Path, how: Damage) {
+    let bytes = place.bucket.get(object).await.expect("there").bytes().await.expect("readable");
+    let mut altered = bytes.to_vec();
+    match how {
+        Damage::CutShort => altered.truncate(bytes.len() / 2),
+        Damage::OneBit => altered[bytes.len() / 2] ^= 1,
+        Damage::Missing => {
+            place.bucket.delete(object).await.expect("deleted");
+            return;
+        }
+    }
+    place.bucket.put(object, altered.into()).await.expect("written");
+}
+
+/// The largest object of a shard under `folder`, or the last one when `last`.
+async fn object(place: &Place, shard: ShardId, folder: &str, last: bool) -> Path {
+    let prefix = place.prefix.clone().join("shards").join(shard.to_string()).join(folder);
+    let mut objects: Vec<_> = place.bucket.list(Some(&prefix)).map(|meta| meta.expect("listed")).collect().await;
+    objects.sort_by_key(|meta| (if last { 0 } else { meta.size }, meta.location.clone()));
+    objects.pop().expect("there is one").location
+}
+
+const DAMAGED: SessionNumber = SessionNumber::new(ShardId(1), 7);
+const SOUND: SessionNumber = SessionNumber::new(ShardId(2), 7);
+
+/// Two Sessions with queues, in two shards: most of them in tables, the last entry in the log.
+async fn two_queues() -> Place {
+    let place = place();
+    let store = open(&place).await;
+    for session in [DAMAGED, SOUND] {
+        own(&store, session);
+        for number in 0..4000 {
+            store.append(session, Sequence(number), entry(&format!("{number} {}", "x".repeat(300))));
+        }
+    }
+    store.close().await.expect("closes");
+    let store = open(&place).await;
+    for session in [DAMAGED, SOUND] {
+        let position = store.append(session, Sequence(4000), entry("last"));
+        store.wait_durable(session.shard(), position).await.expect("durable");
+    }
+    std::mem::forget(store);
+    place
+}
+
+async fn read_all(store: &DurableStore, session: SessionNumber) -> Result<usize, ReadError> {
+    let (mut from, mut count) = (0, 0);
+    loop {
+        let page = store.page(session, Sequence(from), 1000, usize::MAX).await?;
+        let Some((last, _)) = page.last() else { return Ok(count) };
+        (from, count) = (last.0 + 1, count + page.len());
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_object_makes_its_shard_refused_and_is_named_and_the_other_shards_are_served() {
+    let cases = [
+        ("compacted", false, Damage::CutShort),
+        ("compacted", false, Damage::OneBit),
+        ("compacted", false, Damage::Missing),
+        ("wal", true, Damage::CutShort),
+        ("wal", true, Damage::OneBit),
+        ("manifest", true, Damage::CutShort),
+        ("manifest", true, Damage::OneBit),
+    ];
+    for (folder, last, how) in cases {
+        let place = two_queues().await;
+        let object = object(&place, DAMAGED.shard(), folder, last).await;
+        damage(&place, &object, how).await;
+        let store = open(&place).await;
+        // What is read at the opening shows there; what is read with the queue, then.
+        let found = tokio::time::timeout(Duration::from_secs(10), read_all(&store, DAMAGED)).await.expect("not tried for ever");
+        assert!(found.is_err(), "{how:?} of {object} is not seen: {found:?}");
+        let refused = store.refused();
+        assert_eq!(refused.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [DAMAGED.shard()], "{how:?} of {object}");
+        assert!(refused[0].1.contains(object.as_ref()), "{how:?} of {object}: {}", refused[0].1);
+        // Nothing there is promised any more, and nothing is kept in memory for it.
+        let position = store.append(DAMAGED, Sequence(9000), entry("in vain"));
+        let waiting = store.wait_durable(DAMAGED.shard(), position);
+        assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
+        assert_eq!(store.unwritten_bytes(), 0);
+        // The others go on.
+        assert_eq!(read_all(&store, SOUND).await.expect("sound"), 4001);
+        let position = store.append(SOUND, Sequence(9000), entry("kept"));
+        store.wait_durable(SOUND.shard(), position).await.expect("durable");
+        store.close().await.expect("the sound ones close");
+    }
 }
