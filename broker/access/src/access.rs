@@ -176,6 +176,13 @@ impl Access {
         Ok(Step::Accept(principal, data))
     }
 
+    /// Who the user of this name would be if it connected now, however it would prove that; `None` when no such user may connect. For Sessions whose
+    /// Client was not seen since the broker started.
+    pub fn absent(&self, username: &str, client_id: &str) -> Option<Principal> {
+        let user = self.snapshot.load().certified(username)?;
+        admit(Origin::User { user, method: AuthenticationMethod::Certificate }, client_id.into()).ok()
+    }
+
     /// What became of a principal after a reload: with the rules of today, or `None` if it is to be disconnected, because the user is
     /// gone or disabled, its password has changed, or its roles do not let it connect any more.
     pub fn refresh(&self, principal: &Principal) -> Option<Principal> {

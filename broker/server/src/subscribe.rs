@@ -203,6 +203,25 @@ impl Broker {
         }
     }
 
+    /// Looks at Sessions that were found in the bucket: what their users lost while no broker was there is taken from them. Without users nothing is
+    /// known of anybody, and a Session of an anonymous Client waits for its Client.
+    pub(crate) fn look_at_absent(&self) {
+        if !self.access.accepts_certificates() {
+            return;
+        }
+        let mut owned = Vec::new();
+        self.registry.for_each(|client| owned.extend(client.owner.is_some().then(|| client.clone())));
+        for client in owned {
+            let principal = client.owner.as_deref().and_then(|owner| self.access.absent(owner, &client.id));
+            let epoch = {
+                let mut state = client.lock();
+                state.absent = principal.clone().map(Box::new);
+                state.epoch
+            };
+            self.drop_forbidden(&client, epoch, principal.as_ref());
+        }
+    }
+
     /// The access rules have changed: connections look for themselves, Sessions without one are looked at here.
     pub fn access_changed(&self) {
         self.wake_all();

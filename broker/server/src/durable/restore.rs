@@ -152,6 +152,7 @@ impl Restored {
             broker.store.write(shard, batch);
         }
         broker.groups.found_all(&*broker.store);
+        broker.look_at_absent();
         info!(sessions, retained = broker.store.retained_usage().messages, "state found in the bucket");
     }
 }
