@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bucketmq_storage::{ShardId, Shards};
 use object_store::ObjectStore;
@@ -39,6 +39,30 @@ pub struct Ownership {
     /// The file whose lock decides for a bucket that is a directory.
     directory_lock: Option<PathBuf>,
     name_lock: Option<NameLock>,
+}
+
+/// A clock that begins no earlier than the last owner's ended and goes on steadily, whatever becomes of the host's; so does the one of the shards.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    not_before_ms: u64,
+    began_ms: u64,
+    began: Instant,
+}
+
+impl Time {
+    /// After `own` and the last sign of life of its owner, which wrote for one more [`REFRESH`] at most, and a second.
+    fn after(own: Option<&Own>, note: Option<&MemberNote>) -> Self {
+        let owner = own.and_then(|own| own.owner.as_ref());
+        let note = note.filter(|note| owner.is_some_and(|owner| owner.incarnation == note.incarnation));
+        let seen = note.map_or(0, |note| note.at_ms + 2 * REFRESH.as_millis() as u64);
+        let not_before_ms = seen.max(own.map_or(0, |own| own.at_ms));
+        let host_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        Self { not_before_ms, began_ms: host_ms.max(not_before_ms), began: Instant::now() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began_ms + self.began.elapsed().as_millis() as u64
+    }
 }
 
 /// Why the shards cannot be taken; what heals by waiting is waited for.
@@ -78,6 +102,7 @@ pub struct Held {
     objects: Objects,
     member: Member,
     epochs: Vec<u64>,
+    time: Time,
     confirmation: Arc<Confirmation>,
     ending: watch::Receiver<Option<Ending>>,
     tasks: JoinSet<()>,
@@ -114,12 +139,12 @@ impl Ownership {
         let mut waiting = Waiting { ownership: self, candidate: None, directory: None, notes: 0, next_note: None };
         loop {
             match waiting.look(on_wait).await {
-                Ok(Some((own, settle))) => {
+                Ok(Some((own, settle, time))) => {
                     if !settle.is_zero() {
                         sleep(settle).await;
                     }
                     match self.take_rest(&own).await {
-                        Ok(epochs) => return Ok(self.hold(epochs, confirmation, waiting)),
+                        Ok(epochs) => return Ok(self.hold(epochs, time, confirmation, waiting)),
                         Err(error) => forgive(error).await?,
                     }
                 }
@@ -144,16 +169,16 @@ impl Ownership {
         futures_util::future::try_join_all(taking).await
     }
 
-    fn hold(&self, epochs: Vec<u64>, confirmation: Arc<Confirmation>, waiting: Waiting<'_>) -> Held {
+    fn hold(&self, epochs: Vec<u64>, time: Time, confirmation: Arc<Confirmation>, waiting: Waiting<'_>) -> Held {
         let (ended, ending) = watch::channel(None);
         let mut tasks = JoinSet::new();
         let keeper = Keeper { objects: self.objects.clone(), member: self.member.clone(), confirmation: confirmation.clone(), ended };
         tasks.spawn(keeper.run());
         let asked = waiting.candidate.as_ref().is_some_and(|candidate| candidate.asked);
-        tasks.spawn(give_signs_of_life(self.objects.clone(), self.member.clone(), waiting.notes, asked));
+        tasks.spawn(give_signs_of_life(self.objects.clone(), self.member.clone(), waiting.notes, asked, time));
         info!(member = %self.member, epoch = epochs[0], "this broker owns the shards");
         let (objects, member) = (self.objects.clone(), self.member.clone());
-        Held { objects, member, epochs, confirmation, ending, tasks, _directory: waiting.directory }
+        Held { objects, member, epochs, time, confirmation, ending, tasks, _directory: waiting.directory }
     }
 }
 
@@ -201,17 +226,18 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     /// Looks once and does what follows. The record by which the shards are ours, and how long to wait before they are opened; or nothing yet.
-    async fn look(&mut self, on_wait: &mut (dyn FnMut(&str) + Send)) -> Result<Option<(Own, Duration)>, LookError> {
+    async fn look(&mut self, on_wait: &mut (dyn FnMut(&str) + Send)) -> Result<Option<(Own, Duration, Time)>, LookError> {
         let Ownership { objects, member, .. } = self.ownership;
         let lock = self.lock()?;
         let began = Instant::now();
         let (own, version) = objects.own(FIRST).await?;
         let owner = own.as_ref().and_then(|own| own.owner.as_ref());
         let note = match owner {
-            Some(owner) if owner.member != member.name || self.candidate.is_some() => objects.note(&owner.member).await?,
-            _ => None,
+            Some(owner) => objects.note(&owner.member).await?,
+            None => None,
         };
-        self.refresh().await?;
+        let time = Time::after(own.as_ref(), note.as_ref());
+        self.refresh(time.now_ms()).await?;
         if self.candidate.is_none() {
             let asked = objects.note(&member.name).await?.is_some_and(|note| note.asked);
             self.candidate = Some(Asker { candidate: Candidate::new(member.clone(), self.ownership.takeover, asked), asked });
@@ -224,7 +250,7 @@ impl Waiting<'_> {
                 sleep(READ_EVERY.saturating_sub(began.elapsed())).await;
             }
             Step::Note => {
-                objects.write_note(&member.name, &MemberNote::new(member, self.notes, true)).await?;
+                objects.write_note(&member.name, &MemberNote::new(member, self.notes, true, time.now_ms())).await?;
                 asker.candidate.noted();
                 asker.asked = true;
             }
@@ -233,8 +259,9 @@ impl Waiting<'_> {
                 objects.change_own(FIRST, &version, &claim).await?;
             }
             Step::Take(taken, settle) => {
+                let taken = taken.written_at(time.now_ms());
                 self.write(&version, &taken).await?;
-                return Ok(Some((taken, settle)));
+                return Ok(Some((taken, settle, time)));
             }
         }
         Ok(None)
@@ -253,7 +280,7 @@ impl Waiting<'_> {
     }
 
     /// Gives a sign of life when one is due.
-    async fn refresh(&mut self) -> Result<(), ObjectError> {
+    async fn refresh(&mut self, at_ms: u64) -> Result<(), ObjectError> {
         let began = Instant::now();
         if self.next_note.is_none_or(|due| due > began) {
             return Ok(());
@@ -262,7 +289,7 @@ impl Waiting<'_> {
         let Ownership { objects, member, .. } = self.ownership;
         self.next_note = Some(began + REFRESH);
         self.notes += 1;
-        objects.write_note(&member.name, &MemberNote::new(member, self.notes, asker.asked)).await?;
+        objects.write_note(&member.name, &MemberNote::new(member, self.notes, asker.asked, at_ms)).await?;
         asker.candidate.refreshed(began.elapsed());
         Ok(())
     }
@@ -332,10 +359,10 @@ impl Keeper {
     }
 }
 
-async fn give_signs_of_life(objects: Objects, member: Member, before: u64, asked: bool) {
+async fn give_signs_of_life(objects: Objects, member: Member, before: u64, asked: bool, time: Time) {
     objects.remove_left_behind().await;
     for count in before + 1.. {
-        if let Err(error) = objects.write_note(&member.name, &MemberNote::new(&member, count, asked)).await {
+        if let Err(error) = objects.write_note(&member.name, &MemberNote::new(&member, count, asked, time.now_ms())).await {
             debug!(%error, "no sign of life written");
         }
         sleep(REFRESH).await;
@@ -346,6 +373,11 @@ impl Held {
     /// The epoch of each shard: no owner before had it, and none later will.
     pub fn epochs(&self) -> &[u64] {
         &self.epochs
+    }
+
+    /// When the last owner can have written last, by its clock, in milliseconds since 1970.
+    pub fn not_before_ms(&self) -> u64 {
+        self.time.not_before_ms
     }
 
     /// Whether acknowledgements may leave.
@@ -370,7 +402,7 @@ impl Held {
             loop {
                 let (own, version) = self.objects.own(FIRST).await?;
                 let Some(own) = own.filter(|own| own.is_owned_by(&self.member)) else { return Ok(()) };
-                match self.objects.change_own(FIRST, &version, &own.released()).await {
+                match self.objects.change_own(FIRST, &version, &own.released().written_at(self.time.now_ms())).await {
                     Err(ObjectError::Changed { .. }) => {}
                     other => return other.map(|_| ()),
                 }

@@ -21,6 +21,9 @@ pub struct Own {
     pub owner: Option<Holder>,
     /// Who wants it.
     pub claim: Option<Claim>,
+    /// When an owner wrote it last, by its clock, in milliseconds since 1970. The next owner's database clock begins no earlier.
+    #[serde(default)]
+    pub at_ms: u64,
 }
 
 /// Who owns it.
@@ -57,6 +60,9 @@ pub struct MemberNote {
     /// This member, or one of its name before it, has asked an owner to give way, and will not ask again.
     #[serde(default)]
     pub asked: bool,
+    /// When, by its clock, in milliseconds since 1970.
+    #[serde(default)]
+    pub at_ms: u64,
 }
 
 /// An object that this release cannot read.
@@ -90,7 +96,13 @@ impl Own {
     /// The shard in the hands of `member`, which holds `lock`, as the next owner after `before`.
     pub fn taken(before: Option<&Self>, member: &Member, lock: Option<String>) -> Self {
         let owner = Holder { member: member.name.clone(), incarnation: member.incarnation.clone(), lock };
-        Self { format: FORMAT, epoch: before.map_or(0, |own| own.epoch) + 1, owner: Some(owner), claim: None }
+        let (epoch, at_ms) = before.map_or((0, 0), |own| (own.epoch, own.at_ms));
+        Self { format: FORMAT, epoch: epoch + 1, owner: Some(owner), claim: None, at_ms }
+    }
+
+    /// The same, written at `at_ms`; time never goes back.
+    pub fn written_at(&self, at_ms: u64) -> Self {
+        Self { at_ms: self.at_ms.max(at_ms), ..self.clone() }
     }
 
     /// The same with the wish of `member` to have it, instead of whoever else wished.
@@ -133,8 +145,8 @@ impl Own {
 
 impl MemberNote {
     /// The `count`th sign of life of `member`.
-    pub fn new(member: &Member, count: u64, asked: bool) -> Self {
-        Self { format: FORMAT, incarnation: member.incarnation.clone(), count, asked }
+    pub fn new(member: &Member, count: u64, asked: bool, at_ms: u64) -> Self {
+        Self { format: FORMAT, incarnation: member.incarnation.clone(), count, asked, at_ms }
     }
 
     /// Reads one.
@@ -153,9 +165,9 @@ mod tests {
     use super::*;
 
     /// Written by 0.1.0: they decode for ever.
-    const GOLDEN: &str = r#"{"format":1,"epoch":7,"owner":{"member":"broker-a","incarnation":"00ff","lock":"boot/token"},"claim":{"member":"broker-b","incarnation":"11ee","answered":true}}"#;
-    const GOLDEN_RELEASED: &str = r#"{"format":1,"epoch":8,"owner":null,"claim":null}"#;
-    const GOLDEN_NOTE: &str = r#"{"format":1,"incarnation":"00ff","count":12,"asked":true}"#;
+    const GOLDEN: &str = r#"{"format":1,"epoch":7,"owner":{"member":"broker-a","incarnation":"00ff","lock":"boot/token"},"claim":{"member":"broker-b","incarnation":"11ee","answered":true},"at_ms":1795450060256}"#;
+    const GOLDEN_RELEASED: &str = r#"{"format":1,"epoch":8,"owner":null,"claim":null,"at_ms":0}"#;
+    const GOLDEN_NOTE: &str = r#"{"format":1,"incarnation":"00ff","count":12,"asked":true,"at_ms":1795450060256}"#;
 
     #[test]
     fn golden_records_decode_and_come_out_as_they_were() {

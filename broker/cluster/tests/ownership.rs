@@ -232,3 +232,21 @@ async fn signs_of_life_come_every_five_seconds() {
     let note: MemberNote = Objects::new(bucket.clone()).note("a").await.unwrap().unwrap();
     assert!((12..=14).contains(&note.count), "{}", note.count);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_an_owner_whose_clock_was_ahead_is_known_to_the_next() {
+    let bucket = bucket();
+    let objects = Objects::new(bucket.clone());
+    let first = take(&ownership(&bucket, "a", Takeover::Never)).await;
+    first.release().await;
+    let (record, version) = objects.own(SHARD).await.unwrap();
+    let ahead = record.as_ref().unwrap().at_ms + 3_600_000;
+    objects.change_own(SHARD, &version, &record.unwrap().written_at(ahead)).await.unwrap();
+    let second = take(&ownership(&bucket, "b", Takeover::Never)).await;
+    assert_eq!(second.not_before_ms(), ahead);
+    sleep(Duration::from_secs(20)).await;
+    // Its own signs of life go on from there, and so do those after it.
+    drop(second);
+    let third = take(&ownership(&bucket, "b", Takeover::Never)).await;
+    assert!(third.not_before_ms() >= ahead + 20_000, "{}", third.not_before_ms() - ahead);
+}

@@ -3,6 +3,7 @@
 //! A change is taken at once and goes to the bucket with its shard's next batch ([`shard`]); queues are read back in pages and are not in
 //! memory; retained messages are in memory and in the bucket. What was durable is there again after any crash.
 
+mod clock;
 mod damage;
 mod index;
 mod pending;
@@ -37,6 +38,7 @@ use crate::store::{
     BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
     Sequence, SessionNumber, Store, Usage,
 };
+use clock::Clock;
 use damage::Watched;
 use pending::Pending;
 use shard::Shard;
@@ -120,6 +122,11 @@ impl DurableStore {
     /// Opens all shards at `place`, side by side, and makes those that are not there. A shard whose objects are damaged is refused, and the others
     /// are opened all the same.
     pub async fn open(place: &Place) -> Result<Self, OpenError> {
+        Self::open_not_before(place, 0).await
+    }
+
+    /// The same where somebody wrote until `not_before_ms`, milliseconds since 1970, by a clock that may have been ahead of this host's.
+    pub async fn open_not_before(place: &Place, not_before_ms: u64) -> Result<Self, OpenError> {
         let cache = Arc::new(
             SplitCache::new()
                 .with_block_cache(Some(Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
@@ -134,10 +141,10 @@ impl DurableStore {
         let retained = MemoryStore::new(place.shards);
         let opening = place.shards.all().map(|shard| {
             let (place, cache) = (place.clone(), cache.clone());
-            let bucket = Watched::new(place.bucket.clone());
+            let (bucket, clock) = (Watched::new(place.bucket.clone()), Arc::new(Clock::new(not_before_ms)));
             let opening = bucket.clone();
             let opened = tokio::spawn(async move {
-                let db = open_database(&place, shard, Arc::new(opening), cache).await?;
+                let db = open_database(&place, shard, Arc::new(opening), clock, cache).await?;
                 match Contents::read(&db, shard).await {
                     Ok(contents) => Ok((db, contents)),
                     Err(error) => {
@@ -237,11 +244,18 @@ fn is_figure(topic: &str) -> bool {
     topic.starts_with("$SYS/")
 }
 
-async fn open_database(place: &Place, shard: ShardId, bucket: Arc<dyn ObjectStore>, cache: Arc<SplitCache>) -> Result<Db, OpenError> {
+async fn open_database(
+    place: &Place,
+    shard: ShardId,
+    bucket: Arc<dyn ObjectStore>,
+    clock: Arc<Clock>,
+    cache: Arc<SplitCache>,
+) -> Result<Db, OpenError> {
     let failed = |source| OpenError::Database { shard, source };
     let path = place.prefix.clone().join("shards").join(shard.to_string());
     let db = Db::builder(path, bucket)
         .with_settings(settings::settings())
+        .with_system_clock(clock)
         .with_segment_extractor(Arc::new(settings::ByKind))
         .with_db_cache(cache, u64::from(shard.0))
         .build()

@@ -112,7 +112,7 @@ fn an_owner_that_gives_signs_of_life_is_waited_for() {
     let old = named("old");
     let mut scene = Scene::waiting_for(&old, Takeover::Never);
     for count in 0..20 {
-        scene.note = Some(MemberNote::new(&old, count, false));
+        scene.note = Some(MemberNote::new(&old, count, false, 0));
         scene.candidate.refreshed(Duration::from_millis(50));
         assert_eq!(scene.later(5_000), waits_on("old"));
     }
@@ -122,7 +122,7 @@ fn an_owner_that_gives_signs_of_life_is_waited_for() {
 fn a_silent_owner_is_claimed_and_taken_three_seconds_later() {
     let old = named("old");
     let mut scene = Scene::waiting_for(&old, Takeover::Never);
-    scene.note = Some(MemberNote::new(&old, 7, false));
+    scene.note = Some(MemberNote::new(&old, 7, false, 0));
     assert_eq!(scene.step(), waits_on("old"));
     scene.candidate.refreshed(Duration::from_millis(50));
     assert_eq!(scene.later(5_000), waits_on("old"));
@@ -163,7 +163,7 @@ fn signs_of_life_of_another_process_of_the_same_name_do_not_keep_an_owner_alive(
     let mut scene = Scene::new(me.clone(), Takeover::Never, false, Some(Own::taken(None, &old, None)));
     scene.step();
     for count in 0..2 {
-        scene.note = Some(MemberNote::new(&me, count, false));
+        scene.note = Some(MemberNote::new(&me, count, false, 0));
         scene.candidate.refreshed(Duration::from_millis(50));
         assert_eq!(scene.later(4_999), waits_on("same"));
     }

@@ -76,7 +76,7 @@ impl State {
         let Some((bucket, held)) = bucket else { return Ok(Self::Memory) };
         let url = bucket.url();
         let place = Place { bucket: bucket.store(), prefix: Path::default(), shards: Shards::default() };
-        let store = DurableStore::open(&place).await.with_context(|| url.to_string())?;
+        let store = DurableStore::open_not_before(&place, held.not_before_ms()).await.with_context(|| url.to_string())?;
         info!(bucket = %url, shards = place.shards.count(), "bucket opened");
         Ok(Self::Bucket { store: Arc::new(store), epochs: held.epochs().to_vec() })
     }

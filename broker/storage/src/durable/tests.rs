@@ -314,3 +314,25 @@ async fn a_damaged_object_makes_its_shard_refused_and_is_named_and_the_other_sha
         store.close().await.expect("the sound ones close");
     }
 }
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_by_an_hour_keeps_nobody_from_writing() {
+    let place = place();
+    let in_an_hour = u64::try_from(chrono::Utc::now().timestamp_millis()).expect("after 1970") + 3_600_000;
+    let ahead = Arc::new(clock::Clock::new(in_an_hour));
+    let db = open_database(&place, ShardId(1), place.bucket.clone(), ahead, Arc::new(SplitCache::new())).await.expect("opens");
+    db.put(b"\x01key", b"written an hour ahead").await.expect("written");
+    db.delete(b"\x01key").await.expect("written");
+    db.flush().await.expect("durable");
+    std::mem::forget(db);
+    let store = DurableStore::open_not_before(&place, in_an_hour + 10_000).await.expect("opens");
+    let session = SessionNumber::new(ShardId(1), 7);
+    own(&store, session);
+    for number in 0..3 {
+        let position = store.append(session, Sequence(number), entry(&number.to_string()));
+        store.wait_durable(session.shard(), position).await.expect("durable");
+    }
+    assert_eq!(payloads(&store, session, 0, 10).await, numbers(0..3));
+    store.close().await.expect("closes");
+    assert_eq!(payloads(&open(&place).await, session, 0, 10).await, numbers(0..3));
+}
