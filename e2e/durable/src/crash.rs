@@ -1,151 +1,269 @@
 //! Rounds of kill -9 under load, and the reckoning.
 
-use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bucketmq_packet::QoS;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use crate::broker::{Broker, Store};
-use crate::check::{Verdict, verdict};
-use crate::link::{Came, Link};
-use crate::publisher::Publisher;
-use crate::subscriber::Subscriber;
+use crate::broker::{Broker, Program};
+use crate::check::{Verdict, check};
+use crate::crowd::{Crowd, Level};
+use crate::scene::Scene;
 
-/// Publishers at QoS 1, at QoS 2, and of retained messages at either.
-const PUBLISHERS: u32 = 3;
-/// Subscribers of everything, every second of them away now and then.
-const SUBSCRIBERS: u32 = 4;
-/// The broker lives between these times in one round: mostly it dies young, sometimes while it starts.
-const LIFE: (f64, f64) = (0.005, 2.5);
-/// After the last round everything has to come to rest in this time.
-const REST: Duration = Duration::from_secs(120);
+/// From when a broker serves, it lives for a time between these, in seconds: mostly it dies young.
+const LIFE: (f64, f64) = (0.005, 3.0);
+/// A broker that is killed while it starts lives for a time between these, counted from its start.
+const START: (f64, f64) = (0.005, 1.0);
+/// A broker that is killed while it drains has this time to.
+const DRAIN: (f64, f64) = (0.001, 0.5);
+/// A broker that does not serve after so long has not come back.
+const BACK: Duration = Duration::from_secs(60);
+/// Exit code of a broker whose prefix somebody else took, or that lost its bucket: try again later (`EX_TEMPFAIL`).
+pub const LOST: i32 = 75;
+/// What ends a process that does not listen to it.
+const SIGTERM: i32 = rustix::process::Signal::TERM.as_raw();
+/// Who starts it again then waits up to so many seconds.
+const RESTART: f64 = 2.0;
+/// Between two looks at the processes.
+const LOOK: Duration = Duration::from_millis(5);
+/// The last life of a broker, in peace.
+const PEACE: Duration = Duration::from_secs(2);
 
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The binary.
-    pub bucketmq: PathBuf,
-    /// How often the broker is killed.
+    /// Which broker.
+    pub program: Program,
+    /// One, or two that fight for one prefix.
+    pub brokers: usize,
+    /// How often one is killed.
     pub rounds: u32,
     /// Decides the moments.
     pub seed: u64,
+    /// At which QoS is published.
+    pub level: Level,
+    /// When nothing at all has come for so long, what has not come is lost.
+    pub patience: Duration,
+    /// Where all that happened is written.
+    pub history: Option<PathBuf>,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Times the broker was killed.
-    pub kills: u32,
     /// Decided the moments.
     pub seed: u64,
-    /// Where the state was.
-    pub store: String,
+    /// Times a broker was killed while it served, while it started, and while it drained.
+    pub kills: [u32; 3],
+    /// Times a broker ended because somebody else took its prefix.
+    pub fenced: u32,
     /// Seconds in all.
     pub seconds: f64,
-    /// Connections all Clients had.
-    pub connections: u64,
-    /// Longest time a subscriber waited for its next message when all were read at the end, seconds.
-    pub longest_wait: f64,
+    /// Seconds from the end of the load until everything had come.
+    pub drained_seconds: f64,
+    /// From the start of a broker after a kill until it answered CONNECT, in milliseconds: the middle and the longest.
+    pub back_ms: (u64, u64),
     /// The reckoning.
     pub verdict: Verdict,
 }
 
-/// Runs `plan` over `store`; `progress` is told after each round.
-pub fn run(plan: &Plan, store: Store, mut progress: impl FnMut(u32)) -> anyhow::Result<Report> {
-    let started = Instant::now();
-    let store_name = store.name().to_owned();
-    let mut broker = Broker::new(plan.bucketmq.clone(), store)?;
-    broker.start()?;
-    let address = broker.address;
-    let (stop, deadline) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let quiet = Arc::new(AtomicBool::new(false));
-
-    let mut subscribers = Vec::new();
-    for number in 0..SUBSCRIBERS {
-        let away = if number % 2 == 1 { Duration::from_millis(300 * u64::from(number)) } else { Duration::ZERO };
-        let subscriber = Subscriber::new(number, "messages/#", away);
-        let (ready, quiet) = (Arc::new(AtomicBool::new(false)), quiet.clone());
-        let told = ready.clone();
-        subscribers.push((ready, std::thread::spawn(move || subscriber.run(address, &told, &quiet))));
-    }
-    let begin = Instant::now();
-    while !subscribers.iter().all(|(ready, _)| ready.load(Ordering::Relaxed)) {
-        ensure!(begin.elapsed() < Duration::from_secs(60), "nobody could subscribe:\n{}", broker.log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let mut publishers = Vec::new();
-    for number in 0..PUBLISHERS * 3 {
-        let (qos, retain) = match number / PUBLISHERS {
-            0 => (QoS::AtLeastOnce, false),
-            1 => (QoS::ExactlyOnce, false),
-            _ => (if number % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce }, true),
-        };
-        let topic = if retain { format!("retained/{number}") } else { format!("messages/{number}") };
-        let publisher = Publisher::new(number, topic, qos, retain);
-        let (stop, deadline) = (stop.clone(), deadline.clone());
-        publishers.push((retain, std::thread::spawn(move || publisher.run(address, &stop, &deadline))));
-    }
-
-    let mut random = StdRng::seed_from_u64(plan.seed);
-    for round in 0..plan.rounds {
-        // Evenly over the magnitudes: a broker that is starting has as many moments as one that has been up for a while.
-        let life = (LIFE.0.ln() + random.random::<f64>() * (LIFE.1 / LIFE.0).ln()).exp();
-        std::thread::sleep(Duration::from_secs_f64(life));
-        broker.kill()?;
-        broker.start()?;
-        progress(round + 1);
-    }
-    // A last life in peace.
-    std::thread::sleep(Duration::from_secs(2));
-    stop.store(true, Ordering::Relaxed);
-    let resting = Instant::now();
-    while !publishers.iter().all(|(_, thread)| thread.is_finished()) && resting.elapsed() < REST {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    deadline.store(true, Ordering::Relaxed);
-    let mut published = Vec::new();
-    let mut retained_by = Vec::new();
-    for (retain, thread) in publishers {
-        let one = thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))?;
-        if retain {
-            retained_by.push(one.publisher);
-        }
-        published.push(one);
-    }
-    quiet.store(true, Ordering::Relaxed);
-    let mut received = Vec::new();
-    for (_, thread) in subscribers {
-        received.push(thread.join().map_err(|_| anyhow::anyhow!("a subscriber panicked"))?);
-    }
-    let retained = retained_by.into_iter().map(|publisher| Ok((publisher, retained_of(address, publisher)?)));
-    let retained = retained.collect::<anyhow::Result<Vec<_>>>()?;
-    broker.kill()?;
-    let connections = published.iter().map(|one| u64::from(one.connections)).sum::<u64>()
-        + received.iter().map(|one| u64::from(one.connections)).sum::<u64>();
-    let longest_wait = received.iter().map(|one| one.longest_wait.as_secs_f64()).fold(0.0, f64::max);
-    let verdict = verdict(&published, &received, &retained);
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(Report { kills: plan.rounds, seed: plan.seed, store: store_name, seconds, connections, longest_wait, verdict })
+/// How a broker is killed: the places in [`Report::kills`].
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Serving,
+    Starting,
+    Draining,
 }
 
-/// The retained message of `publisher`, as a new Subscription gets it.
-fn retained_of(address: SocketAddr, publisher: u32) -> anyhow::Result<Option<u32>> {
-    let gone = |gone: crate::link::Gone| anyhow::anyhow!("reading the retained messages: {}", gone.0);
-    let (mut link, _) = Link::open(address, &format!("reader-{publisher}")).map_err(gone)?;
-    link.subscribe(&format!("retained/{publisher}"), QoS::AtMostOnce).map_err(gone)?;
-    while let Some(came) = link.next(Duration::from_secs(2)).map_err(gone)? {
-        if let Came::Publish(_, payload, ..) = came {
-            let text = String::from_utf8(payload)?;
-            let number = text.split_once(' ').context("a retained message nobody sent")?.1;
-            return Ok(Some(number.parse()?));
+struct Rounds<'a> {
+    plan: &'a Plan,
+    scene: Scene,
+    brokers: Vec<Broker>,
+    /// When a broker that ended by itself is started again.
+    restarts: Vec<Option<Instant>>,
+    random: StdRng,
+    kills: [u32; 3],
+    fenced: u32,
+    back: Vec<Duration>,
+}
+
+/// Runs `plan`; `progress` is told after each round.
+pub fn run(plan: &Plan, mut progress: impl FnMut(u32)) -> anyhow::Result<Report> {
+    let started = Instant::now();
+    let folder = tempfile::Builder::new().prefix("bucketmq-durable-").tempdir()?;
+    let brokers = (1..=plan.brokers).map(|number| Broker::new(plan.program.clone(), number, folder.path()));
+    let brokers = brokers.collect::<anyhow::Result<Vec<_>>>()?;
+    let addresses: Vec<_> = brokers.iter().map(|broker| broker.address).collect();
+    let scene = Scene::new(&addresses, plan.seed);
+    let (restarts, random) = (vec![None; plan.brokers], StdRng::seed_from_u64(plan.seed));
+    let mut rounds = Rounds { plan, scene: scene.clone(), brokers, restarts, random, kills: [0; 3], fenced: 0, back: Vec::new() };
+    // At the beginning one alone, so that all can subscribe.
+    rounds.start(0)?;
+    ensure!(rounds.brokers[0].wait(BACK)?, "the broker does not start:\n{}", rounds.brokers[0].log());
+    let crowd = Crowd::start(&scene, plan.level).with_context(|| rounds.brokers[0].log())?;
+    for number in 1..plan.brokers {
+        rounds.start(number)?;
+    }
+    let mut round = 0;
+    while round < plan.rounds && rounds.round()? {
+        round += 1;
+        progress(round);
+    }
+    rounds.settle()?;
+    let draining = Instant::now();
+    crowd.drain(plan.patience);
+    let drained_seconds = draining.elapsed().as_secs_f64();
+    if let Err(error) = crowd.end() {
+        scene.recorder.failed(format!("{error:#}\n{}", rounds.brokers[0].log()));
+    }
+    rounds.look()?;
+    let Rounds { kills, fenced, mut back, .. } = rounds;
+    back.sort();
+    let milliseconds = |time: Option<&Duration>| time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let back_ms = (milliseconds(back.get(back.len() / 2)), milliseconds(back.last()));
+    if let Some(file) = &plan.history {
+        scene.recorder.read(|history| history.write(file)).with_context(|| format!("write {}", file.display()))?;
+    }
+    let verdict = scene.recorder.read(check);
+    Ok(Report { seed: plan.seed, kills, fenced, seconds: started.elapsed().as_secs_f64(), drained_seconds, back_ms, verdict })
+}
+
+impl Rounds<'_> {
+    /// Between the two, evenly over the magnitudes.
+    fn moment(&mut self, (least, most): (f64, f64)) -> Duration {
+        Duration::from_secs_f64((least.ln() + self.random.random::<f64>() * (most / least).ln()).exp())
+    }
+
+    fn start(&mut self, number: usize) -> anyhow::Result<()> {
+        self.restarts[number] = None;
+        // Before it is: what it does stands behind.
+        self.scene.recorder.done(format!("broker {} is started", number + 1));
+        self.brokers[number].start()
+    }
+
+    fn kill(&mut self, number: usize, how: How) -> anyhow::Result<()> {
+        if !matches!(how, How::Draining) {
+            self.look()?;
+        }
+        self.scene.recorder.done(format!("broker {} is killed", number + 1));
+        let ended = self.brokers[number].kill()?;
+        // One that drained in time has ended well; one that was told to stop before it listened to that was ended by the system.
+        let is_asked = |status: &ExitStatus| status.success() || matches!(how, How::Draining) && status.signal() == Some(SIGTERM);
+        if let Some(status) = ended.filter(|status| !is_asked(status)) {
+            self.ended(number, status);
+        }
+        self.restarts[number] = None;
+        self.kills[how as usize] += 1;
+        Ok(())
+    }
+
+    /// False: the broker did not come back, and there is no use in going on.
+    fn round(&mut self) -> anyhow::Result<bool> {
+        let number = self.random.random_range(0..self.brokers.len());
+        if self.random.random_bool(0.2) {
+            // While it starts; another one may be serving meanwhile.
+            if !self.brokers[number].is_started() {
+                self.start(number)?;
+            }
+            let life = self.moment(START);
+            self.wait(life)?;
+            self.kill(number, How::Starting)?;
+            self.start(number)?;
+            return Ok(true);
+        }
+        if !self.wait_until_served()? {
+            return Ok(false);
+        }
+        let life = self.moment(LIFE);
+        self.wait(life)?;
+        if self.random.random_bool(0.125) {
+            self.scene.recorder.done(format!("broker {} is told to stop", number + 1));
+            self.brokers[number].terminate()?;
+            std::thread::sleep(self.moment(DRAIN));
+            self.kill(number, How::Draining)?;
+        } else {
+            self.kill(number, How::Serving)?;
+        }
+        // Sometimes there is nobody for a while: the other one dies as well.
+        if self.random.random_bool(0.2) {
+            let other = (number + 1) % self.brokers.len();
+            if other != number {
+                self.kill(other, How::Serving)?;
+            }
+            let pause = self.moment(LIFE);
+            self.wait(pause)?;
+            if other != number {
+                self.start(other)?;
+            }
+        }
+        self.start(number)?;
+        Ok(true)
+    }
+
+    /// Lets `life` pass and looks after the brokers meanwhile.
+    fn wait(&mut self, life: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + life;
+        while Instant::now() < until {
+            std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Starts again who ended by itself, after a while.
+    fn look(&mut self) -> anyhow::Result<()> {
+        for number in 0..self.brokers.len() {
+            if let Some(status) = self.brokers[number].ended()? {
+                self.ended(number, status);
+                self.restarts[number] = Some(Instant::now() + Duration::from_secs_f64(RESTART * self.random.random::<f64>()));
+            }
+            if self.restarts[number].is_some_and(|at| Instant::now() > at) {
+                self.start(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// It ended and was not killed, which is allowed to one of two.
+    fn ended(&mut self, number: usize, status: ExitStatus) {
+        let what = format!("broker {} ended by itself, {status}", number + 1);
+        if self.brokers.len() > 1 && status.code() == Some(LOST) {
+            self.fenced += 1;
+            self.scene.recorder.done(what);
+        } else {
+            self.scene.recorder.failed(format!("{what}:\n{}", self.brokers[number].log()));
         }
     }
-    Ok(None)
+
+    fn wait_until_served(&mut self) -> anyhow::Result<bool> {
+        let begin = Instant::now();
+        while !self.brokers.iter().any(|broker| broker.is_started() && broker.serves()) {
+            if begin.elapsed() > BACK {
+                let logs: Vec<String> = self.brokers.iter().map(Broker::log).collect();
+                self.scene.recorder.failed(format!("nobody serves after {BACK:?}:\n{}", logs.join("\n--\n")));
+                return Ok(false);
+            }
+            std::thread::sleep(LOOK);
+            self.look()?;
+        }
+        self.back.push(begin.elapsed());
+        Ok(true)
+    }
+
+    /// Leaves one broker alone, in peace.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        for number in 1..self.plan.brokers {
+            self.kill(number, How::Serving)?;
+        }
+        if !self.brokers[0].is_started() {
+            self.start(0)?;
+        }
+        self.wait_until_served()?;
+        self.wait(PEACE)
+    }
 }
