@@ -1,18 +1,22 @@
 //! A broker under test, as a process that is killed and started again.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use bucketmq_packet::ProtocolVersion;
 use bucketmq_servers::Access;
 use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::link::{Identity, Link};
+use crate::link::{CONNACK, Identity, Link};
+
+/// The admin address answers in this time.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Below those the system gives out by itself, by Linux's default.
 const PORTS: std::ops::Range<u16> = 10_000..32_768;
@@ -43,7 +47,8 @@ impl Place {
 /// Which broker.
 #[derive(Debug, Clone)]
 pub enum Program {
-    /// BucketMQ: the binary, where its state is, and what else to say on its command line, `{n}` being the broker's number.
+    /// BucketMQ: the binary, where its state is, and what else to say on its command line, `{pod}` being a name that
+    /// is new whenever the broker is replaced by another one.
     BucketMq(PathBuf, Place, Vec<String>),
     /// Mosquitto, which saves its state once a second and so shows that losses are found.
     Mosquitto(PathBuf),
@@ -53,6 +58,10 @@ pub enum Program {
 pub struct Broker {
     program: Program,
     number: usize,
+    /// Times it was replaced.
+    replaced: u32,
+    /// Its process does not run until it is told to go on.
+    is_frozen: bool,
     folder: PathBuf,
     /// Where Clients connect, whether it lives or not.
     pub address: SocketAddr,
@@ -82,12 +91,19 @@ impl Broker {
     pub fn new(program: Program, number: usize, folder: &Path) -> anyhow::Result<Self> {
         let folder = folder.join(format!("broker-{number}"));
         std::fs::create_dir_all(&folder)?;
-        Ok(Self { program, number, folder, address: free_address()?, admin: free_address()?, process: None })
+        let (address, admin) = (free_address()?, free_address()?);
+        Ok(Self { program, number, replaced: 0, is_frozen: false, folder, address, admin, process: None })
+    }
+
+    /// What is started next is another broker at the same address, as a pod that takes the place of one that died.
+    pub fn is_replaced(&mut self) {
+        self.replaced += 1;
     }
 
     /// Starts it.
     pub fn start(&mut self) -> anyhow::Result<()> {
         self.process = None;
+        self.is_frozen = false;
         let log = File::options().create(true).append(true).open(self.log_file())?;
         let mut command = self.command()?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&self.folder);
@@ -116,7 +132,8 @@ impl Broker {
                 command = Command::new(binary);
                 command.args(["serve", "--bucket", &place.url(), "--admin", &format!("http://{}", self.admin)]);
                 command.args(["--listen", &format!("tcp://{}?anonymous=local", self.address)]);
-                command.args(arguments.iter().map(|word| word.replace("{n}", &self.number.to_string())));
+                let pod = format!("broker-{}-{}", self.number, self.replaced);
+                command.args(arguments.iter().map(|word| word.replace("{pod}", &pod)));
                 // What is asked here is whether anything is lost, not where the bounds of a queue are.
                 command.env("BUCKETMQ_LIMITS__SESSION_QUEUE_MESSAGES", "10000000").env("BUCKETMQ_LIMITS__SESSION_QUEUE_BYTES", "4GiB");
                 if let Place::S3(access, _) = place {
@@ -150,13 +167,32 @@ impl Broker {
 
     /// Asks it to end.
     pub fn terminate(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Stops its process where it is, or lets it go on.
+    pub fn freeze(&mut self, freeze: bool) -> anyhow::Result<()> {
+        self.is_frozen = freeze;
+        self.signal(if freeze { Signal::STOP } else { Signal::CONT })
+    }
+
+    /// To a process that has not ended.
+    fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(process) = &mut self.process
             && process.child.try_wait()?.is_none()
             && let Some(pid) = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw)
         {
-            kill_process(pid, Signal::TERM)?;
+            kill_process(pid, signal)?;
         }
         Ok(())
+    }
+
+    /// Whether its process is there.
+    pub fn runs(&mut self) -> anyhow::Result<bool> {
+        Ok(match &mut self.process {
+            Some(process) => process.child.try_wait()?.is_none(),
+            None => false,
+        })
     }
 
     /// How it ended by itself, if it did since it was started.
@@ -169,9 +205,24 @@ impl Broker {
         Ok(ended)
     }
 
-    /// Whether it was started and has not ended.
-    pub fn is_started(&self) -> bool {
-        self.process.is_some()
+    /// Whether it was started, has not ended and is not frozen.
+    pub fn is_awake(&self) -> bool {
+        self.process.is_some() && !self.is_frozen
+    }
+
+    /// Whether `/readyz` says that it serves.
+    pub fn is_ready(&self) -> bool {
+        self.is_awake() && self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// What its admin address answers, head and body.
+    pub fn get(&self, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.admin, ANSWER)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: broker\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Its process.
@@ -182,7 +233,7 @@ impl Broker {
     /// Whether it answers CONNECT just now.
     pub fn serves(&self) -> bool {
         let client_id = format!("probe-{}", self.number);
-        let link = Link::open(self.address, &Identity { client_id, version: ProtocolVersion::V3_1_1, lasts: false }, None);
+        let link = Link::open(self.address, &Identity { client_id, version: ProtocolVersion::V3_1_1, lasts: false }, None, CONNACK);
         link.map(|(link, _)| link.leave()).is_ok()
     }
 
@@ -222,22 +273,4 @@ fn free_address() -> anyhow::Result<SocketAddr> {
         }
     }
     bail!("no free port in {PORTS:?}")
-}
-
-/// The bucketmq binary to test: `named`, or the newest of the builds beside this program.
-pub fn find(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    if let Some(path) = named {
-        ensure!(path.is_file(), "{} is no file", path.display());
-        return Ok(path.canonicalize()?);
-    }
-    let program = std::env::current_exe()?;
-    let target = program.ancestors().find(|folder| folder.join("debug").is_dir() || folder.join("release").is_dir());
-    let target: &Path = target.context("this program stands in no target folder")?;
-    ["release", "fast", "debug"]
-        .iter()
-        .map(|profile| target.join(profile).join("bucketmq"))
-        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
-        .max()
-        .map(|(_, path)| path)
-        .with_context(|| format!("no bucketmq below {}: build it, or name it by --bucketmq", target.display()))
 }

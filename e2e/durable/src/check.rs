@@ -11,6 +11,7 @@ mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bucketmq_packet::topic;
 
@@ -21,10 +22,14 @@ use crate::history::{ClientNumber, Event, History, Kind, Message, Stream, What};
 /// Broken promises of a kind told one by one; the rest is counted.
 const TOLD_MAX: u64 = 5;
 
+/// The end of a connection is seen at its two ends within this time, and delays are counted in seconds.
+const EARLY: Duration = Duration::from_millis(1_200);
+
 /// An arrival as far as it is judged.
 struct Arrival {
     number: u32,
     dup: bool,
+    at: Duration,
 }
 
 /// What is known of one message.
@@ -35,7 +40,8 @@ struct Fate {
     acknowledged: bool,
     /// Of Wills.
     armed: Option<usize>,
-    due: bool,
+    /// When its connection ended, and when it may come.
+    due: Option<(Duration, Duration)>,
 }
 
 #[derive(Default)]
@@ -107,12 +113,14 @@ impl Checker<'_> {
                 }
                 What::Refused(..) => counts.refused += 1,
                 What::Armed(message) => gathered.fate(*message).armed = Some(place),
-                What::Due(message) => gathered.fate(*message).due = true,
+                What::Due { message, delay } => {
+                    gathered.fate(*message).due = Some((event.at, event.at + Duration::from_secs(u64::from(*delay))));
+                }
                 What::Arrived { message, dup, retain, .. } => {
                     counts.arrived += 1;
                     // What comes because somebody subscribes is not a delivery that was owed.
                     if !retain {
-                        let arrival = Arrival { number: message.number, dup: *dup };
+                        let arrival = Arrival { number: message.number, dup: *dup, at: event.at };
                         gathered.arrivals.entry((event.client, message.stream)).or_default().push(arrival);
                     }
                 }
@@ -153,10 +161,13 @@ impl Checker<'_> {
         for (client, (since, granted)) in subscribers {
             let arrivals = gathered.arrivals.get(&(client, number)).map_or(&[][..], Vec::as_slice);
             let times = self.arrivals(stream, number, (client, granted), arrivals);
+            if stream.kind == Kind::Will {
+                self.too_early(gathered, number, client, arrivals);
+            }
             for (fate, at) in gathered.fates[number as usize].iter().zip(0..) {
                 let is_will = stream.kind == Kind::Will;
                 let (is_owed, promise) = match is_will {
-                    true => (fate.due && fate.armed.is_some_and(|armed| armed > since), Promise::WillFired),
+                    true => (fate.due.is_some() && fate.armed.is_some_and(|armed| armed > since), Promise::WillFired),
                     false => (fate.acknowledged && fate.sent.is_some_and(|sent| sent > since), Promise::Delivered),
                 };
                 if !is_owed {
@@ -206,6 +217,18 @@ impl Checker<'_> {
             newest = newest.max(Some(arrival.number));
         }
         times
+    }
+
+    /// Wills that did not wait. What came before its Client saw the end of its connection says nothing: the broker may have seen it sooner.
+    fn too_early(&mut self, gathered: &Gathered, number: u32, client: ClientNumber, arrivals: &[Arrival]) {
+        for arrival in arrivals {
+            let due = gathered.fates[number as usize].get(arrival.number as usize).and_then(|fate| fate.due);
+            if due.is_some_and(|(ended, due)| arrival.at >= ended && arrival.at + EARLY < due) {
+                let message = Message { stream: number, number: arrival.number };
+                let what = |checker: &Self| format!("{} got {} too early", checker.client(client), checker.name(message));
+                self.broken(Promise::WillFired, what, |history| explain::of(history, &[message], client));
+            }
+        }
     }
 
     /// What a new Subscription found, if one looked.

@@ -1,5 +1,6 @@
 //! Who takes part in a run.
 
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const SERVED: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(3);
 /// A retained message that is there comes in this time.
 const RETAINED: Duration = Duration::from_secs(5);
+/// Seconds the Wills wait: the second Client speaks 3.1.1, which knows no delay.
+const WILL_DELAYS: [u32; 3] = [0, 0, 2];
 /// What subscribers of everything subscribe to.
 const FILTERS: [&str; 3] = ["messages/#", "retained/#", "wills/#"];
 
@@ -106,10 +109,10 @@ impl Crowd {
         for number in 0..8 {
             crowd.add_publisher(number);
         }
-        for number in 0..3 {
+        for (number, delay) in (0..).zip(WILL_DELAYS) {
             let client = lasting(scene, "mortal", number);
             let wills = client.stream(&format!("wills/{number}"), level.of(number), Kind::Will);
-            let mortal = Mortal::new(client, wills);
+            let mortal = Mortal::new(client, wills, delay);
             crowd.publishers.push(std::thread::spawn(move || mortal.run()));
         }
         Ok(crowd)
@@ -171,7 +174,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Waits until everything owed has come and all is quiet; gives up when nothing at all has come for `patience`.
+    /// Waits until everything owed has come, handshakes have ended and all is quiet; gives up when nothing at all has come for `patience`.
     pub fn drain(&self, patience: Duration) {
         self.scene.strike(Hour::Finish);
         let recorder = &self.scene.recorder;
@@ -186,7 +189,8 @@ impl Crowd {
                 return;
             }
             let events = recorder.read(|history| history.events.len());
-            if quiet > QUIET && events != looked_at && self.publishers.iter().all(JoinHandle::is_finished) {
+            let is_done = self.scene.open_handshakes.load(Ordering::Relaxed) == 0;
+            if quiet > QUIET && is_done && events != looked_at && self.publishers.iter().all(JoinHandle::is_finished) {
                 // It is looked again as soon as there is one event more.
                 looked_at = events;
                 let verdict = recorder.read(count);

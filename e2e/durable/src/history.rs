@@ -114,7 +114,12 @@ pub enum What {
     /// The CONNECT with this Will rests in what was acknowledged since.
     Armed(Message),
     /// The connection of this Will ended without DISCONNECT.
-    Due(Message),
+    Due {
+        /// Which.
+        message: Message,
+        /// Seconds it is to wait.
+        delay: u32,
+    },
     /// At the end: a handshake that did not come to its end, ours or the broker's.
     Unfinished(Message),
     /// At the end: what a new Subscription got for the topic of this stream.
@@ -138,7 +143,7 @@ impl What {
         match self {
             Self::Sent { message, .. } | Self::Arrived { message, .. } => Some(*message),
             Self::Acknowledged(message) | Self::Refused(message, _) | Self::Completed(message) | Self::Repeated(message) => Some(*message),
-            Self::Armed(message) | Self::Due(message) | Self::Unfinished(message) => Some(*message),
+            Self::Armed(message) | Self::Due { message, .. } | Self::Unfinished(message) => Some(*message),
             _ => None,
         }
     }
@@ -160,7 +165,7 @@ impl fmt::Display for What {
             }
             Self::Repeated(_) => f.write_str("gets PUBLISH again before PUBREL"),
             Self::Armed(_) => f.write_str("its Will is acknowledged"),
-            Self::Due(_) => f.write_str("its Will is due"),
+            Self::Due { delay, .. } => write!(f, "its Will is due in {delay} s"),
             Self::Unfinished(_) => f.write_str("its handshake did not end"),
             Self::RetainedFound { number: Some(number), .. } => write!(f, "finds retained message {number}"),
             Self::RetainedFound { number: None, .. } => f.write_str("finds no retained message"),

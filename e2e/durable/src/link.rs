@@ -9,8 +9,8 @@ use bucketmq_packet::{
     ReasonCode, Sender, Subscribe, SubscriptionOptions, Will, decode,
 };
 
-/// A broker that takes a connection and does not answer CONNECT for so long is left again.
-const CONNACK: Duration = Duration::from_secs(10);
+/// A broker that takes a connection and does not answer CONNECT for so long is left again, where nobody is in a hurry.
+pub const CONNACK: Duration = Duration::from_secs(10);
 /// To open a TCP connection on the same machine.
 const TCP: Duration = Duration::from_secs(1);
 /// Identifier of every SUBSCRIBE; those of PUBLISH stay below.
@@ -72,6 +72,8 @@ pub struct Testament {
     pub payload: String,
     /// QoS.
     pub qos: QoS,
+    /// Seconds it waits; of 5.0 only.
+    pub delay: u32,
 }
 
 /// An open connection.
@@ -83,16 +85,23 @@ pub struct Link {
     used: usize,
     /// Messages the broker takes at a time.
     pub receive_maximum: u16,
+    /// When it said something last.
+    heard: Instant,
 }
 
 impl Link {
-    /// Connects. Also says whether the Session was there.
-    pub fn open(address: SocketAddr, identity: &Identity, will: Option<&Testament>) -> Result<(Self, bool), Gone> {
+    /// Connects, if CONNACK comes within `patience`. Also says whether the Session was there.
+    pub fn open(
+        address: SocketAddr,
+        identity: &Identity,
+        will: Option<&Testament>,
+        patience: Duration,
+    ) -> Result<(Self, bool), Gone> {
         let stream = TcpStream::connect_timeout(&address, TCP)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(CONNACK))?;
         let version = identity.version;
-        let mut link = Self { stream, version, input: Vec::new(), used: 0, receive_maximum: u16::MAX };
+        let mut link = Self { stream, version, input: Vec::new(), used: 0, receive_maximum: u16::MAX, heard: Instant::now() };
         let expiry = (identity.lasts && version == ProtocolVersion::V5).then_some(u32::MAX);
         link.send(&Packet::Connect(Connect {
             version,
@@ -106,13 +115,13 @@ impl Link {
                 payload: will.payload.as_bytes(),
                 qos: will.qos,
                 retain: false,
-                delay_interval: 0,
+                delay_interval: will.delay,
                 message_expiry_interval: None,
                 forward: (&[]).into(),
             }),
             properties: ConnectProperties { session_expiry_interval: expiry, ..ConnectProperties::default() },
         }))?;
-        let deadline = Instant::now() + CONNACK;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some((Packet::ConnAck(ack), length)) = decode(link.rest(), version, Sender::Server, u32::MAX).map_err(bad)? {
                 if ack.reason_code != ReasonCode::Success {
@@ -183,6 +192,11 @@ impl Link {
         }
     }
 
+    /// How long the broker has said nothing.
+    pub fn silent_for(&self) -> Duration {
+        self.heard.elapsed()
+    }
+
     fn rest(&self) -> &[u8] {
         &self.input[self.used..]
     }
@@ -196,6 +210,7 @@ impl Link {
         match self.stream.read(&mut bytes) {
             Ok(0) => Err(Gone("closed".to_owned())),
             Ok(count) => {
+                self.heard = Instant::now();
                 self.input.extend_from_slice(&bytes[..count]);
                 Ok(true)
             }

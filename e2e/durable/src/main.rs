@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bucketmq_durable::broker::{Place, Program, find};
-use bucketmq_durable::check::{Promise, Verdict};
-use bucketmq_durable::crash::{self, Plan, Report};
+use bucketmq_durable::broker::{Place, Program};
+use bucketmq_durable::check::Verdict;
 use bucketmq_durable::crowd::Level;
-use bucketmq_durable::outages;
-use bucketmq_durable::results::Table;
+use bucketmq_durable::run::{self, Plan, Report};
+use bucketmq_durable::{crash, fight, outages};
 use bucketmq_servers::{Options, Versitygw};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -20,10 +19,14 @@ A broken promise is told on stderr with what happened to its message, event by e
 const CRASH_EXAMPLES: &str = "\
 Examples:
   bucketmq-durable crash --rounds 200 --seed 1
-  bucketmq-durable crash --brokers 2 -- --log-level debug
-      two brokers fight for one prefix; what follows -- goes to each, {n} being its number
   bucketmq-durable crash --rounds 10 --broker mosquitto
       a broker that is known to lose what it acknowledged: the checker has to find it";
+
+const FIGHT_EXAMPLES: &str = "\
+Examples:
+  bucketmq-durable fight --rounds 200 --seed 1
+  bucketmq-durable fight -- --member {pod} --takeover never
+      what follows -- goes to each broker; {pod} is another name whenever one is replaced";
 
 /// Kills brokers and breaks their bucket under load, and looks what is left of what they acknowledged.
 #[derive(Debug, Parser)]
@@ -38,6 +41,9 @@ enum Command {
     /// Rounds of kill -9 under QoS 1 and QoS 2 load.
     #[command(after_help = CRASH_EXAMPLES)]
     Crash(CrashArguments),
+    /// The same with two brokers on one prefix, killed, frozen, told to stop and replaced.
+    #[command(after_help = FIGHT_EXAMPLES)]
+    Fight(FightArguments),
     /// A table of what happens while the bucket does not answer, or answers with errors.
     Outages(OutagesArguments),
 }
@@ -74,16 +80,25 @@ struct Common {
 struct CrashArguments {
     #[command(flatten)]
     common: Common,
-    /// How often a broker is killed.
+    /// How often the broker is killed.
     #[arg(long, default_value_t = 200)]
     rounds: u32,
-    /// How many brokers fight for one prefix.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
-    brokers: u8,
     /// Which broker is killed.
     #[arg(long, value_enum, default_value_t = Which::Bucketmq)]
     broker: Which,
     /// Where it keeps its state.
+    #[arg(long, value_enum, default_value_t = Store::S3)]
+    store: Store,
+}
+
+#[derive(Debug, Args)]
+struct FightArguments {
+    #[command(flatten)]
+    common: Common,
+    /// How often something is done to a broker.
+    #[arg(long, default_value_t = 200)]
+    rounds: u32,
+    /// What they fight for.
     #[arg(long, value_enum, default_value_t = Store::S3)]
     store: Store,
 }
@@ -121,6 +136,7 @@ enum Store {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Crash(arguments) => run_crash(arguments),
+        Command::Fight(arguments) => run_fight(arguments),
         Command::Outages(arguments) => run_outages(arguments),
     };
     match outcome {
@@ -133,33 +149,70 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where state is kept; it lives as long as the run.
+struct Kept {
+    place: Place,
+    name: &'static str,
+    _server: Option<bucketmq_servers::Server>,
+    _folder: tempfile::TempDir,
+}
+
+impl Store {
+    fn make(self) -> anyhow::Result<Kept> {
+        let server = if self == Self::S3 { Some(Versitygw::start(Options::default())?) } else { None };
+        let folder = tempfile::tempdir()?;
+        let (name, place) = match (&server, self) {
+            (Some(server), _) => ("versitygw (`s3://`)", Place::S3(server.access().clone(), "crash".to_owned())),
+            (None, Self::Memory) => ("`memory://`", Place::Memory),
+            (None, _) => ("a directory (`file://`)", Place::Directory(folder.path().to_owned())),
+        };
+        Ok(Kept { place, name, _server: server, _folder: folder })
+    }
+}
+
 /// Ok(true): every promise was kept.
 fn run_crash(arguments: CrashArguments) -> anyhow::Result<bool> {
-    let CrashArguments { common, rounds, brokers, broker, store } = arguments;
-    // Both live as long as the run.
-    let server = if broker == Which::Bucketmq && store == Store::S3 { Some(Versitygw::start(Options::default())?) } else { None };
-    let folder = tempfile::tempdir()?;
-    let (name, program) = match broker {
-        Which::Mosquitto => ("Mosquitto", Program::Mosquitto("/usr/sbin/mosquitto".into())),
-        Which::Bucketmq => {
-            let (name, place) = match (&server, store) {
-                (Some(server), _) => ("versitygw (`s3://`)", Place::S3(server.access().clone(), "crash".to_owned())),
-                (None, Store::Memory) => ("`memory://`", Place::Memory),
-                (None, _) => ("a directory (`file://`)", Place::Directory(folder.path().to_owned())),
-            };
-            (name, Program::BucketMq(find(common.bucketmq)?, place, common.arguments))
-        }
-    };
-    let patience = Duration::from_secs(common.patience);
-    let plan =
-        Plan { program, brokers: usize::from(brokers), rounds, seed: common.seed, level: common.qos, patience, history: common.history };
-    let report = crash::run(&plan, |round| {
+    let CrashArguments { common, rounds, broker, store } = arguments;
+    if broker == Which::Mosquitto {
+        let program = Program::Mosquitto("/usr/sbin/mosquitto".into());
+        return finish(&common, "crash", "Mosquitto", crash::run(&common.plan(program, rounds), progress(rounds))?);
+    }
+    let kept = store.make()?;
+    let plan = common.plan(common.bucketmq(&kept, common.arguments.clone())?, rounds);
+    finish(&common, "crash", kept.name, crash::run(&plan, progress(rounds))?)
+}
+
+fn run_fight(arguments: FightArguments) -> anyhow::Result<bool> {
+    let FightArguments { common, rounds, store } = arguments;
+    let kept = store.make()?;
+    let said = if common.arguments.is_empty() { fight::ARGUMENTS.map(str::to_owned).to_vec() } else { common.arguments.clone() };
+    let name = format!("{}, `{}`", kept.name, said.join(" "));
+    let plan = common.plan(common.bucketmq(&kept, said)?, rounds);
+    finish(&common, "fight", &name, fight::run(&plan, progress(rounds))?)
+}
+
+impl Common {
+    fn bucketmq(&self, kept: &Kept, arguments: Vec<String>) -> anyhow::Result<Program> {
+        Ok(Program::BucketMq(bucketmq_binary::find(self.bucketmq.clone())?, kept.place.clone(), arguments))
+    }
+
+    fn plan(&self, program: Program, rounds: u32) -> Plan {
+        let patience = Duration::from_secs(self.patience);
+        Plan { program, rounds, seed: self.seed, level: self.qos, patience, history: self.history.clone() }
+    }
+}
+
+fn progress(rounds: u32) -> impl FnMut(u32) {
+    move |round| {
         if round % 10 == 0 {
             eprintln!("{round} of {rounds} rounds");
         }
-    })?;
-    let brokers = if brokers == 1 { "1 broker" } else { "2 brokers" };
-    let table = crash_table(format!("{name}, {brokers}, QoS {}, seed {}", common.qos.name(), common.seed), &report);
+    }
+}
+
+/// Tells what came of it. Ok(true): every promise was kept.
+fn finish(common: &Common, name: &'static str, place: &str, report: Report) -> anyhow::Result<bool> {
+    let table = run::table(name, format!("{place}, QoS {}, seed {}", common.qos.name(), common.seed), &report);
     if common.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -173,52 +226,10 @@ fn run_crash(arguments: CrashArguments) -> anyhow::Result<bool> {
     Ok(report.verdict.is_clean())
 }
 
-fn crash_table(name: String, report: &Report) -> Table {
-    let counts = &report.verdict.counts;
-    let broken = |promise| report.verdict.broken(promise).to_string();
-    let [serving, starting, draining] = report.kills;
-    let other = [Promise::HandshakeEnded, Promise::BrokerThere, Promise::Sense].map(|promise| report.verdict.broken(promise));
-    let row = vec![
-        name,
-        format!("{serving} + {starting} + {draining}"),
-        report.fenced.to_string(),
-        format!("{}, {} ms", report.back_ms.0, report.back_ms.1),
-        counts.acknowledged.to_string(),
-        (counts.owed + counts.wills_owed).to_string(),
-        counts.sessions_kept.to_string(),
-        broken(Promise::Delivered),
-        broken(Promise::Once),
-        broken(Promise::InOrder),
-        broken(Promise::SessionKept),
-        broken(Promise::RetainedFresh),
-        broken(Promise::WillFired),
-        other.iter().sum::<u64>().to_string(),
-        format!("{} ({})", counts.repeated_qos1, counts.repeated_without_dup),
-    ];
-    let head = vec![
-        "run",
-        "kills: serving + starting + draining",
-        "fenced",
-        "back after: middle, longest",
-        "acknowledged",
-        "deliveries owed",
-        "Sessions resumed",
-        "lost",
-        "QoS 2 twice",
-        "out of order",
-        "Sessions lost",
-        "retained too old",
-        "Wills lost",
-        "other",
-        "QoS 1 twice (with DUP 0)",
-    ];
-    Table { name: "crash", head, rows: vec![row] }
-}
-
 fn run_outages(arguments: OutagesArguments) -> anyhow::Result<bool> {
     let OutagesArguments { common, seconds, case } = arguments;
     let plan = outages::Plan {
-        bucketmq: find(common.bucketmq)?,
+        bucketmq: bucketmq_binary::find(common.bucketmq)?,
         arguments: common.arguments,
         seed: common.seed,
         level: common.qos,

@@ -108,6 +108,7 @@ impl Publisher {
                 link.leave();
                 return Ok(());
             }
+            self.client.listens(&link)?;
             let has_room = is_load && self.flight.len() < window;
             let patience = if has_room { self.due.saturating_duration_since(Instant::now()) } else { LOOK };
             if let Some(came) = link.next(patience)? {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bucketmq_packet::QoS;
@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::history::{ClientNumber, Kind, Recorder, What};
-use crate::link::{Gone, Identity, Link, Testament};
+use crate::link::{CONNACK, Gone, Identity, Link, Testament};
 
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(20);
@@ -34,6 +34,10 @@ pub struct Scene {
     pub addresses: Arc<[SocketAddr]>,
     /// What happened.
     pub recorder: Recorder,
+    /// Every second Client leaves a broker that says nothing for so long; the others stay, also with one that is frozen.
+    pub silence: Option<Duration>,
+    /// Handshakes of subscribers that have begun and not ended.
+    pub open_handshakes: Arc<AtomicUsize>,
     hour: Arc<AtomicU8>,
     seed: u64,
 }
@@ -41,7 +45,8 @@ pub struct Scene {
 impl Scene {
     /// At the hour of load.
     pub fn new(addresses: &[SocketAddr], seed: u64) -> Self {
-        Self { addresses: addresses.into(), recorder: Recorder::default(), hour: Arc::default(), seed }
+        let (recorder, open_handshakes, hour) = Default::default();
+        Self { addresses: addresses.into(), recorder, silence: None, open_handshakes, hour, seed }
     }
 
     /// What hour it is.
@@ -88,7 +93,7 @@ impl Client {
     /// Connects to one of the brokers; None: not this time, and a pause was made. Also says whether the Session was there.
     pub fn connect(&mut self, will: Option<&Testament>) -> Option<(Link, bool)> {
         let address = self.scene.addresses[self.turn % self.scene.addresses.len()];
-        match Link::open(address, &self.identity, will) {
+        match Link::open(address, &self.identity, will, self.scene.silence.unwrap_or(CONNACK)) {
             Ok((link, present)) => {
                 if self.identity.lasts {
                     self.record(What::Connected { present, owed: self.owed });
@@ -101,6 +106,15 @@ impl Client {
                 std::thread::sleep(RETRY);
                 None
             }
+        }
+    }
+
+    /// An error when the broker has said nothing for so long that this Client leaves it.
+    pub fn listens(&self, link: &Link) -> Result<(), Gone> {
+        let leaves = self.number.is_multiple_of(2) && self.scene.hour() == Hour::Load;
+        match self.scene.silence {
+            Some(silence) if leaves && link.silent_for() > silence => Err(Gone("silence".to_owned())),
+            _ => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A subscriber with the Client's side of QoS 2; it may be away now and then, slow to acknowledge, or choose new topics again and again.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bucketmq_packet::{PacketType, QoS};
@@ -105,6 +106,7 @@ impl Subscriber {
         self.unsent.clear();
         self.asked.clear();
         if !present {
+            self.client.scene.open_handshakes.fetch_sub(self.taken.len(), Ordering::Relaxed);
             self.taken.clear();
             self.subscribed.clear();
         }
@@ -132,6 +134,7 @@ impl Subscriber {
                 Some(came) => self.take(&mut link, came)?,
                 None => self.flush(&mut link, 0)?,
             }
+            self.client.listens(&link)?;
         }
     }
 
@@ -161,7 +164,11 @@ impl Subscriber {
                     self.client.record(What::Nonsense(format!("a message nobody sent, to {topic}").into()));
                     return Err(Gone("a message nobody sent".to_owned()));
                 };
-                match if qos == QoS::ExactlyOnce { self.taken.insert(packet_id, message) } else { None } {
+                let before = if qos == QoS::ExactlyOnce { self.taken.insert(packet_id, message) } else { None };
+                if qos == QoS::ExactlyOnce && before.is_none() {
+                    self.client.scene.open_handshakes.fetch_add(1, Ordering::Relaxed);
+                }
+                match before {
                     None => self.client.record(What::Arrived { message, packet_id, qos: qos as u8, dup, retain }),
                     Some(before) if before == message => self.client.record(What::Repeated(message)),
                     // [MQTT-2.2.1-4] The application of a Client that goes by identifiers would never see it.
@@ -177,7 +184,9 @@ impl Subscriber {
                 }
             }
             Came::Ack(PacketType::PubRel, packet_id, _) => {
-                self.taken.remove(&packet_id);
+                if self.taken.remove(&packet_id).is_some() {
+                    self.client.scene.open_handshakes.fetch_sub(1, Ordering::Relaxed);
+                }
                 self.unsent.push_back((PacketType::PubComp, packet_id));
             }
             Came::Disconnect(reason_code) => return Err(Gone(format!("DISCONNECT {reason_code:?}"))),

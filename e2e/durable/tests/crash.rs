@@ -4,16 +4,18 @@
 
 use std::time::Duration;
 
-use bucketmq_durable::broker::{Place, Program, find};
-use bucketmq_durable::crash::{Plan, Report, run};
+use bucketmq_binary::find;
+use bucketmq_durable::broker::{Place, Program};
+use bucketmq_durable::crash::run;
 use bucketmq_durable::crowd::Level;
+use bucketmq_durable::run::{Plan, Report};
 use bucketmq_servers::{Options, Versitygw};
 
 fn a_few(place: Place, level: Level) -> Report {
     let bucketmq = find(None).expect("cargo build --workspace --bins");
     let program = Program::BucketMq(bucketmq, place, Vec::new());
     let patience = Duration::from_secs(60);
-    run(&Plan { program, brokers: 1, rounds: 3, seed: 7, level, patience, history: None }, |_| {}).expect("it runs")
+    run(&Plan { program, rounds: 3, seed: 7, level, patience, history: None }, |_| {}).expect("it runs")
 }
 
 fn keeps_everything(report: &Report) {
@@ -42,7 +44,7 @@ fn nothing_acknowledged_is_lost_with_a_directory() {
 #[test]
 fn losses_are_found_where_nothing_is_kept() {
     let program = Program::BucketMq(find(None).expect("cargo build --workspace --bins"), Place::Memory, Vec::new());
-    let plan = Plan { program, brokers: 1, rounds: 3, seed: 7, level: Level::Mixed, patience: Duration::from_secs(5), history: None };
+    let plan = Plan { program, rounds: 3, seed: 7, level: Level::Mixed, patience: Duration::from_secs(5), history: None };
     let report = run(&plan, |_| {}).expect("it runs");
     assert!(!report.verdict.is_clean(), "{:#?}", report.verdict);
     assert!(report.verdict.told.iter().all(|told| !told.history.is_empty()));

@@ -162,12 +162,21 @@ fn a_session_that_was_promised_is_there() {
 fn a_will_comes_when_its_connection_ends() {
     let armed = || Scene::subscribed(2, Kind::Will).then(PUBLISHER, What::Armed(message(0)));
     armed().is_clean();
-    let due = || armed().then(PUBLISHER, What::Due(message(0)));
+    let due = || armed().then(PUBLISHER, What::Due { message: message(0), delay: 0 });
     due().breaks(Promise::WillFired);
     assert_eq!(due().arrived(0).is_clean().counts.wills_owed, 1);
     due().arrived(0).arrived(0).breaks(Promise::Once);
     // Its CONNECT was not acknowledged by anything.
-    Scene::subscribed(2, Kind::Will).then(PUBLISHER, What::Due(message(0))).is_clean();
+    Scene::subscribed(2, Kind::Will).then(PUBLISHER, What::Due { message: message(0), delay: 0 }).is_clean();
+}
+
+#[test]
+fn a_will_waits_for_its_delay() {
+    let due = |delay| {
+        Scene::subscribed(2, Kind::Will).then(PUBLISHER, What::Armed(message(0))).then(PUBLISHER, What::Due { message: message(0), delay })
+    };
+    due(9).arrived(0).breaks(Promise::WillFired);
+    due(0).arrived(0).is_clean();
 }
 
 #[test]

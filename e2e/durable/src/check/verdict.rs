@@ -18,7 +18,7 @@ pub enum Promise {
     RetainedFresh,
     /// The Session was there.
     SessionKept,
-    /// The Will came.
+    /// The Will came, and not before its time.
     WillFired,
     /// The handshake ended.
     HandshakeEnded,
@@ -37,7 +37,7 @@ impl Promise {
             Self::InOrder => "out of order",
             Self::RetainedFresh => "retained too old",
             Self::SessionKept => "Session lost",
-            Self::WillFired => "Will lost",
+            Self::WillFired => "Will lost or early",
             Self::HandshakeEnded => "handshake open",
             Self::BrokerThere => "broker gone",
             Self::Sense => "nonsense",

@@ -1,7 +1,5 @@
 //! Looking after a broker during an outage: is it ready, how large is it, does it live.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
@@ -11,8 +9,6 @@ use crate::history::Recorder;
 const EVERY: Duration = Duration::from_millis(100);
 /// A broker that ended by itself is started again after this time.
 const RESTART: Duration = Duration::from_secs(1);
-/// `/readyz` answers in this time.
-const ANSWER: Duration = Duration::from_secs(1);
 
 /// What was seen.
 #[derive(Debug, Clone, Copy)]
@@ -55,21 +51,11 @@ impl Watch {
                 broker.start()?;
             }
             let rss = broker.pid().and_then(rss).unwrap_or_default();
-            self.looks.push(Look { at: self.recorder.now(), is_ready: is_ready(broker.admin).ok(), rss });
+            self.looks.push(Look { at: self.recorder.now(), is_ready: broker.get("/readyz").ok().map(|answer| answer.starts_with("HTTP/1.1 200")), rss });
             std::thread::sleep(EVERY);
         }
         Ok(())
     }
-}
-
-/// What `/readyz` says.
-fn is_ready(admin: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&admin, ANSWER)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: broker\r\nconnection: close\r\n\r\n")?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head)?;
-    Ok(&head == b"HTTP/1.1 200")
 }
 
 fn rss(pid: u32) -> Option<u64> {
