@@ -174,8 +174,7 @@ impl Ownership {
         let mut tasks = JoinSet::new();
         let keeper = Keeper { objects: self.objects.clone(), member: self.member.clone(), confirmation: confirmation.clone(), ended };
         tasks.spawn(keeper.run());
-        let asked = waiting.candidate.as_ref().is_some_and(|candidate| candidate.asked);
-        tasks.spawn(give_signs_of_life(self.objects.clone(), self.member.clone(), waiting.notes, asked, time));
+        tasks.spawn(give_signs_of_life(self.objects.clone(), self.member.clone(), waiting.notes, time));
         info!(member = %self.member, epoch = epochs[0], "this broker owns the shards");
         let (objects, member) = (self.objects.clone(), self.member.clone());
         Held { objects, member, epochs, time, confirmation, ending, tasks, _directory: waiting.directory }
@@ -359,11 +358,16 @@ impl Keeper {
     }
 }
 
-async fn give_signs_of_life(objects: Objects, member: Member, before: u64, asked: bool, time: Time) {
-    objects.remove_left_behind().await;
+/// Of an owner. It has had the shards, so from here on its name asks nobody for them, however it came by them: who was replaced would ask its
+/// successor for them, and the two would take them from each other in turn.
+async fn give_signs_of_life(objects: Objects, member: Member, before: u64, time: Time) {
+    let mut is_first = true;
     for count in before + 1.. {
-        if let Err(error) = objects.write_note(&member.name, &MemberNote::new(&member, count, asked, time.now_ms())).await {
+        if let Err(error) = objects.write_note(&member.name, &MemberNote::new(&member, count, true, time.now_ms())).await {
             debug!(%error, "no sign of life written");
+        }
+        if std::mem::take(&mut is_first) {
+            objects.remove_left_behind().await;
         }
         sleep(REFRESH).await;
     }

@@ -57,7 +57,7 @@ pub struct MemberNote {
     pub incarnation: String,
     /// Signs before this one.
     pub count: u64,
-    /// This member, or one of its name before it, has asked an owner to give way, and will not ask again.
+    /// This member, or one of its name before it, has asked an owner to give way, or was the owner: it will not ask again.
     #[serde(default)]
     pub asked: bool,
     /// When, by its clock, in milliseconds since 1970.

@@ -129,6 +129,22 @@ async fn who_has_asked_once_waits_when_it_is_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_had_the_shards_without_asking_does_not_ask_its_successor_for_them() {
+    let bucket = bucket();
+    let (_, a) = polite(&bucket, "a", Takeover::New);
+    sleep(Duration::from_secs(1)).await;
+    let _b = take(&ownership(&bucket, "b", Takeover::New)).await;
+    assert_eq!(a.await.unwrap(), Ending::Asked { by: "b".into() });
+    // Its next term, and a process that is started again under its name.
+    for _ in 0..2 {
+        let again = ownership(&bucket, "a", Takeover::New);
+        assert!(timeout(Duration::from_secs(300), take(&again)).await.is_err(), "a took the shards back");
+    }
+    let own = own(&bucket, 0).await;
+    assert_eq!((own.owner.unwrap().member.as_str(), own.claim), ("b", None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_that_does_not_answer_is_fenced_after_three_seconds() {
     let bucket = bucket();
     let first = take(&ownership(&bucket, "a", Takeover::Never)).await;

@@ -100,7 +100,7 @@ impl Drop for Broker {
 /// Starts it in `directory`, where its configuration is and its log goes.
 fn spawn(is_mosquitto: bool, directory: &Path) -> anyhow::Result<Child> {
     let log = std::fs::File::options().create(true).append(true).open(directory.join("broker.log"))?;
-    let mut command = if is_mosquitto { Command::new("/usr/sbin/mosquitto") } else { Command::new(bucketmq()?) };
+    let mut command = if is_mosquitto { Command::new("/usr/sbin/mosquitto") } else { Command::new(bucketmq_binary::beside_test()?) };
     command.args(if is_mosquitto { ["-c"].as_slice() } else { &["serve", "--config"] });
     command.arg(directory.join("broker.conf")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| format!("start {command:?}"))
@@ -157,29 +157,4 @@ fn mosquitto_config(tcp: u16, tls: u16, certificates: &Certificates) -> String {
         "user root\nallow_anonymous true\nmax_queued_messages 0\nlistener {tcp} 127.0.0.1\nlistener {tls} 127.0.0.1\ncafile {ca}\n\
          certfile {cert}\nkeyfile {key}\nrequire_certificate true\nuse_identity_as_username true\n"
     )
-}
-
-/// The binary beside this test, which has to be as new as its sources: cargo builds it for no test of another package. `E2E_BINARY` names
-/// another one, a release build for instance.
-pub fn bucketmq() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("E2E_BINARY") {
-        return Ok(path.into());
-    }
-    let test = std::env::current_exe()?;
-    let profile = test.ancestors().nth(2).context("tests run from target/PROFILE/deps")?;
-    let path = profile.join("bucketmq");
-    let remedy = "run `cargo build --workspace --bin bucketmq`";
-    let built = path.metadata().and_then(|metadata| metadata.modified()).with_context(|| format!("no {}: {remedy}", path.display()))?;
-    if let Some(source) = newer_source(&profile.join("bucketmq.d"), built) {
-        bail!("{} is older than {}: {remedy}", path.display(), source.display());
-    }
-    Ok(path)
-}
-
-/// Cargo writes beside a binary which files it was made of.
-fn newer_source(dependencies: &Path, built: SystemTime) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(dependencies).ok()?;
-    let (_, sources) = text.split_once(": ")?;
-    let is_newer = |source: &PathBuf| source.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|modified| modified > built);
-    sources.split_whitespace().map(PathBuf::from).find(is_newer)
 }

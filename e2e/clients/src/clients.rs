@@ -32,7 +32,7 @@ impl RealClient {
         match self {
             Self::Mosquitto => command_line(&program("mosquitto_pub")?, &program("mosquitto_sub")?, &[], job),
             Self::Bucketmq => {
-                let bucketmq = broker::bucketmq()?;
+                let bucketmq = bucketmq_binary::beside_test()?;
                 let websocket: &[&str] = if job.transport == Transport::Ws { &["--ws=/mqtt"] } else { &[] };
                 command_line(&bucketmq, &bucketmq, websocket, job)
             }

@@ -10,7 +10,7 @@ mod clients;
 mod job;
 mod process;
 
-pub use broker::{Broker, bucketmq};
+pub use broker::Broker;
 pub use certificates::Certificates;
 pub use clients::RealClient;
 pub use job::{Event, Job, Received, Role, Transport, Version, WillJob};

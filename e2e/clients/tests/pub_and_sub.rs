@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
-use bucketmq_e2e_clients::{Broker, Transport, bucketmq};
+use bucketmq_binary::beside_test;
+use bucketmq_e2e_clients::{Broker, Transport};
 use serde_json::Value;
 
 fn command(name: &str, broker: &Broker, line: &str) -> Command {
-    let mut command = Command::new(bucketmq().expect("the binary"));
+    let mut command = Command::new(beside_test().expect("the binary"));
     command.arg(name).args(["-p", &broker.port(Transport::Tcp).to_string()]).args(line.split(' '));
     command
 }
@@ -104,7 +105,7 @@ fn exit_code_tells_what_happened() {
         assert_eq!(output.status.code(), Some(code), "{name} {line}: {errors}");
         assert!(errors.contains(told), "{name} {line}: {errors}");
     }
-    let nobody = Command::new(bucketmq().expect("the binary")).args(["pub", "-p", "1", "-t", "a", "-m", "x"]).output().expect("it runs");
+    let nobody = Command::new(beside_test().expect("the binary")).args(["pub", "-p", "1", "-t", "a", "-m", "x"]).output().expect("it runs");
     assert_eq!(nobody.status.code(), Some(14), "{}", text(&nobody.stderr));
 }
 

@@ -164,21 +164,3 @@ pub fn bucketmq(binary: &Path, wait: Duration) -> Result<Brokers> {
     // No number: what is committed beside a version of the source was measured with that version.
     broker("BucketMQ".into(), folder, ports, wait, commands)
 }
-
-/// The binary to test: the one that is named, or the newest of the target folder's release, fast and debug builds.
-pub fn find_bucketmq(named: Option<PathBuf>) -> Result<PathBuf> {
-    if let Some(path) = named {
-        ensure!(path.is_file(), "{} is no file", path.display());
-        return Ok(path);
-    }
-    // This program stands in one of them itself.
-    let program = std::env::current_exe()?;
-    let target = program.parent().and_then(Path::parent).context("this program stands in no target folder")?;
-    ["release", "fast", "debug"]
-        .iter()
-        .map(|profile| target.join(profile).join("bucketmq"))
-        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
-        .max()
-        .map(|(_, path)| path)
-        .with_context(|| format!("no bucketmq below {}: build it, or name it by --bucketmq", target.display()))
-}

@@ -179,7 +179,7 @@ fn execute() -> Result<bool> {
         Command::All { bucketmq, mosquitto, only, how } => {
             let mut good = true;
             if only != Some(Which::Mosquitto) {
-                let brokers = brokers::bucketmq(&brokers::find_bucketmq(bucketmq)?, how.wait())?;
+                let brokers = brokers::bucketmq(&bucketmq_binary::find(bucketmq)?, how.wait())?;
                 let results = runner::run(&brokers.name, &brokers.target, &how.plan());
                 // Mosquitto's failures are its own; ours are what the exit code tells.
                 good = !failed(&results);
@@ -200,7 +200,7 @@ fn execute() -> Result<bool> {
             Ok(good)
         }
         Command::Check { bucketmq, how } => {
-            let brokers = brokers::bucketmq(&brokers::find_bucketmq(bucketmq)?, how.wait())?;
+            let brokers = brokers::bucketmq(&bucketmq_binary::find(bucketmq)?, how.wait())?;
             let results = runner::run(&brokers.name, &brokers.target, &how.plan());
             let mut good = !failed(&results);
             if how.everything() {

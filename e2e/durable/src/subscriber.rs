@@ -1,130 +1,222 @@
-//! A subscriber whose Session lasts, with the Client's side of QoS 2; it may be away for a while now and then.
+//! A subscriber with the Client's side of QoS 2; it may be away now and then, slow to acknowledge, or choose new topics again and again.
 
-use std::collections::HashSet;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bucketmq_packet::{PacketType, QoS};
+use rand::Rng;
+use rand::rngs::StdRng;
 
+use crate::history::{ClientNumber, History, Kind, Message, What};
 use crate::link::{Came, Gone, Link};
+use crate::publisher::{Chosen, message_of};
+use crate::scene::{Client, Hour, Outlet};
 
-/// Between two attempts to connect.
-const RETRY: Duration = Duration::from_millis(10);
-/// With nothing for so long, nothing is on its way.
-const QUIET: Duration = Duration::from_secs(10);
+/// How long an idle subscriber sleeps before it looks what hour it is, and a slow one before it acknowledges what it has.
+const LOOK: Duration = Duration::from_millis(50);
+/// Acknowledgements a slow subscriber keeps to itself.
+const SLOW: usize = 8;
+/// Between two topics somebody chooses, on average.
+const CHOICE: Duration = Duration::from_millis(400);
 
-/// What a subscriber got.
+/// How a subscriber behaves.
 #[derive(Debug, Clone, Default)]
-pub struct Received {
-    /// Its number.
-    pub subscriber: u32,
-    /// (publisher, number) in the order in which the application got them.
-    pub messages: Vec<(u32, u32)>,
-    /// Its Session was not there although SUBACK had come.
-    pub sessions_lost: u32,
-    /// Connections it had.
-    pub connections: u32,
-    /// Longest time it waited for the next message, once the publishers had stopped.
-    pub longest_wait: Duration,
+pub struct Habits {
+    /// Topic Filters, which must not overlap.
+    pub filters: Vec<String>,
+    /// The most it wants.
+    pub qos: QoS,
+    /// It stays for up to so long and is away for up to so long, in turn.
+    pub away: Option<(Duration, Duration)>,
+    /// It keeps some acknowledgements to itself.
+    pub is_slow: bool,
 }
 
-/// A subscriber of one filter at QoS 2.
+/// Topics a subscriber chooses, for a publisher that uses each from the moment its SUBACK has come.
+pub struct Choice {
+    /// Who publishes.
+    pub publisher: ClientNumber,
+    /// At which QoS.
+    pub qos: QoS,
+    /// What was chosen.
+    pub chosen: Chosen,
+}
+
+/// A subscriber.
 pub struct Subscriber {
-    client_id: String,
-    filter: String,
-    /// It goes away for so long, again and again; zero: never.
-    away: Duration,
-    received: Received,
-    /// Identifiers between PUBREC and PUBREL [MQTT-4.3.3-10].
-    taken: HashSet<u16>,
-    subscribed: bool,
+    client: Client,
+    habits: Habits,
+    choice: Option<Choice>,
+    /// Topics chosen so far.
+    choices: u32,
+    random: StdRng,
+    /// What was acknowledged.
+    subscribed: Vec<String>,
+    /// What was asked for and is not acknowledged.
+    asked: Vec<String>,
+    /// Between PUBREC and PUBREL [MQTT-4.3.3-10].
+    taken: HashMap<u16, Message>,
+    /// Acknowledgements not sent, in the order in which they have to go [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+    unsent: VecDeque<(PacketType, u16)>,
 }
 
 impl Subscriber {
-    /// The subscriber called `number`.
-    pub fn new(number: u32, filter: &str, away: Duration) -> Self {
-        let received = Received { subscriber: number, ..Received::default() };
-        let client_id = format!("subscriber-{number}");
-        Self { client_id, filter: filter.to_owned(), away, received, taken: HashSet::new(), subscribed: false }
+    /// A subscriber that is not connected.
+    pub fn new(client: Client, habits: Habits) -> Self {
+        let random = client.scene.random(client.number);
+        let (subscribed, asked, taken, unsent) = Default::default();
+        Self { client, habits, choice: None, choices: 0, random, subscribed, asked, taken, unsent }
     }
 
-    /// Subscribes and says so by `ready`; then takes messages until `stop`, and from then on until nothing more comes.
-    pub fn run(mut self, address: SocketAddr, ready: &AtomicBool, stop: &Arc<AtomicBool>) -> Received {
-        let mut quiet = false;
-        while !quiet {
-            match self.connection(address, ready, stop) {
-                Ok(()) => quiet = stop.load(Ordering::Relaxed),
-                Err(_) => std::thread::sleep(RETRY),
-            }
-            if !quiet && !self.away.is_zero() && !stop.load(Ordering::Relaxed) {
-                std::thread::sleep(self.away);
+    /// Chooses topics for `choice.publisher`.
+    pub fn choosing(self, choice: Choice) -> Self {
+        Self { choice: Some(choice), ..self }
+    }
+
+    /// Takes messages until the end.
+    pub fn run(mut self) {
+        while self.hour() < Hour::End {
+            let Some((link, present)) = self.client.connect(None) else { continue };
+            let gone = self.connection(link, present).err().unwrap_or_else(|| Gone("leaves".to_owned()));
+            self.client.gone(&gone);
+            if let Some((_, away)) = self.habits.away {
+                self.sleep(away);
             }
         }
-        self.received
+        for message in self.taken.values() {
+            self.client.record(What::Unfinished(*message));
+        }
     }
 
-    /// Ok: nothing comes any more, or it is time to be away.
-    fn connection(&mut self, address: SocketAddr, ready: &AtomicBool, stop: &AtomicBool) -> Result<(), Gone> {
-        let (mut link, present) = Link::open(address, &self.client_id)?;
-        self.received.connections += 1;
+    fn hour(&self) -> Hour {
+        self.client.scene.hour()
+    }
+
+    /// For up to so long, or until there is no load any more.
+    fn sleep(&mut self, most: Duration) {
+        let until = Instant::now() + most.mul_f64(self.random.random());
+        while Instant::now() < until && self.hour() == Hour::Load {
+            std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    /// Ok: it leaves by itself.
+    fn connection(&mut self, mut link: Link, present: bool) -> Result<(), Gone> {
+        self.unsent.clear();
+        self.asked.clear();
         if !present {
-            if self.subscribed {
-                self.received.sessions_lost += 1;
-            }
+            self.client.scene.open_handshakes.fetch_sub(self.taken.len(), Ordering::Relaxed);
             self.taken.clear();
+            self.subscribed.clear();
         }
-        if !self.subscribed || !present {
-            link.subscribe(&self.filter, QoS::ExactlyOnce)?;
-        }
-        let began = Instant::now();
-        let mut last = Instant::now();
+        let wanted: Vec<String> = self.habits.filters.iter().filter(|filter| !self.subscribed.contains(filter)).cloned().collect();
+        self.ask(&mut link, wanted)?;
+        let leave_at = self.habits.away.map(|(stay, _)| Instant::now() + stay.mul_f64(self.random.random()));
+        let mut choose_at = Instant::now();
         loop {
-            let stopping = stop.load(Ordering::Relaxed);
-            if !self.away.is_zero() && !stopping && self.subscribed && began.elapsed() > self.away {
+            let is_load = self.hour() == Hour::Load;
+            let is_over = leave_at.is_some_and(|at| Instant::now() > at) && self.asked.is_empty() && is_load;
+            if is_over || self.hour() == Hour::End {
+                // Without DISCONNECT every second time.
+                if self.random.random() || self.hour() == Hour::End {
+                    link.leave();
+                }
                 return Ok(());
             }
-            if stopping && last.elapsed() > QUIET {
-                return Ok(());
+            if self.choice.is_some() && self.asked.is_empty() && Instant::now() > choose_at && is_load {
+                choose_at = Instant::now() + CHOICE.mul_f64(2.0 * self.random.random::<f64>());
+                self.choices += 1;
+                let topic = format!("chosen/{}/{}", self.client.identity.client_id, self.choices);
+                self.ask(&mut link, vec![topic])?;
             }
-            let Some(came) = link.next(Duration::from_millis(100))? else { continue };
-            if stopping {
-                self.received.longest_wait = self.received.longest_wait.max(last.elapsed());
+            match link.next(LOOK)? {
+                Some(came) => self.take(&mut link, came)?,
+                None => self.flush(&mut link, 0)?,
             }
-            last = Instant::now();
-            match came {
-                Came::Subscribed => {
-                    self.subscribed = true;
-                    ready.store(true, Ordering::Relaxed);
-                }
-                Came::Publish(_, payload, qos, id, _) => self.take(&mut link, &payload, qos, id)?,
-                Came::Ack(PacketType::PubRel, id, _) => {
-                    self.taken.remove(&id);
-                    link.acknowledge(PacketType::PubComp, id)?;
-                }
-                Came::Disconnect(reason_code) => return Err(Gone(format!("DISCONNECT {reason_code:?}"))),
-                Came::Ack(..) | Came::Pong => {}
-            }
+            self.client.listens(&link)?;
         }
     }
 
-    fn take(&mut self, link: &mut Link, payload: &[u8], qos: QoS, id: u16) -> Result<(), Gone> {
-        let text = String::from_utf8_lossy(payload);
-        let message = text.split_once(' ').and_then(|(publisher, number)| Some((publisher.parse().ok()?, number.parse().ok()?)));
-        let Some(message) = message else { return Err(Gone(format!("a message nobody sent: {text}"))) };
-        match qos {
-            QoS::ExactlyOnce => {
-                if self.taken.insert(id) {
-                    self.received.messages.push(message);
-                }
-                link.acknowledge(PacketType::PubRec, id)
-            }
-            QoS::AtLeastOnce => {
-                self.received.messages.push(message);
-                link.acknowledge(PacketType::PubAck, id)
-            }
-            QoS::AtMostOnce => Ok(()),
+    fn ask(&mut self, link: &mut Link, filters: Vec<String>) -> Result<(), Gone> {
+        if !filters.is_empty() {
+            link.subscribe(filters.iter().map(String::as_str), self.habits.qos)?;
+            self.asked = filters;
         }
+        Ok(())
+    }
+
+    fn take(&mut self, link: &mut Link, came: Came) -> Result<(), Gone> {
+        match came {
+            Came::Subscribed(granted) => {
+                if granted.len() != self.asked.len() || granted.iter().any(|code| code.is_error()) {
+                    return Err(Gone(format!("SUBACK {granted:?}")));
+                }
+                for (filter, granted) in std::mem::take(&mut self.asked).into_iter().zip(granted) {
+                    self.client.record(What::Subscribed { filter: filter.as_str().into(), qos: granted.value() });
+                    self.chosen(&filter);
+                    self.subscribed.push(filter);
+                }
+                self.client.owed = self.client.identity.lasts;
+            }
+            Came::Publish { topic, payload, qos, packet_id, dup, retain } => {
+                let Some(message) = message_of(&payload).filter(|message| self.is_of(*message, &topic)) else {
+                    self.client.record(What::Nonsense(format!("a message nobody sent, to {topic}").into()));
+                    return Err(Gone("a message nobody sent".to_owned()));
+                };
+                let before = if qos == QoS::ExactlyOnce { self.taken.insert(packet_id, message) } else { None };
+                if qos == QoS::ExactlyOnce && before.is_none() {
+                    self.client.scene.open_handshakes.fetch_add(1, Ordering::Relaxed);
+                }
+                match before {
+                    None => self.client.record(What::Arrived { message, packet_id, qos: qos as u8, dup, retain }),
+                    Some(before) if before == message => self.client.record(What::Repeated(message)),
+                    // [MQTT-2.2.1-4] The application of a Client that goes by identifiers would never see it.
+                    Some(before) => {
+                        let what = format!("identifier {packet_id} of message {before:?} carries {message:?} before its PUBREL");
+                        self.client.record(What::Nonsense(what.into()));
+                    }
+                }
+                match qos {
+                    QoS::AtMostOnce => {}
+                    QoS::AtLeastOnce => self.unsent.push_back((PacketType::PubAck, packet_id)),
+                    QoS::ExactlyOnce => self.unsent.push_back((PacketType::PubRec, packet_id)),
+                }
+            }
+            Came::Ack(PacketType::PubRel, packet_id, _) => {
+                if self.taken.remove(&packet_id).is_some() {
+                    self.client.scene.open_handshakes.fetch_sub(1, Ordering::Relaxed);
+                }
+                self.unsent.push_back((PacketType::PubComp, packet_id));
+            }
+            Came::Disconnect(reason_code) => return Err(Gone(format!("DISCONNECT {reason_code:?}"))),
+            Came::Ack(kind, ..) => self.client.record(What::Nonsense(format!("a subscriber got {kind:?}").into())),
+        }
+        let keep = if self.habits.is_slow && self.hour() == Hour::Load { SLOW } else { 0 };
+        self.flush(link, keep)
+    }
+
+    /// A stream there is, with this topic.
+    fn is_of(&self, message: Message, topic: &str) -> bool {
+        let of = |history: &History| history.streams.get(message.stream as usize).map(|stream| stream.topic.clone());
+        self.client.scene.recorder.read(of).is_some_and(|of| *of == *topic)
+    }
+
+    /// From its SUBACK on, this topic is the publisher's.
+    fn chosen(&self, filter: &str) {
+        if let Some(choice) = self.choice.as_ref().filter(|_| filter.starts_with("chosen/")) {
+            let outlet = Outlet::new(&self.client.scene.recorder, choice.publisher, filter, choice.qos, Kind::Live);
+            *choice.chosen.lock() = Some(outlet);
+        }
+    }
+
+    /// Sends all acknowledgements but `keep`.
+    fn flush(&mut self, link: &mut Link, keep: usize) -> Result<(), Gone> {
+        while self.unsent.len() > keep {
+            let (kind, packet_id) = self.unsent[0];
+            link.acknowledge(kind, packet_id)?;
+            self.unsent.pop_front();
+        }
+        Ok(())
     }
 }

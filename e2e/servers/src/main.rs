@@ -103,7 +103,7 @@ impl Run {
                 text += &format!("export {name}='{value}'\n");
             }
             if let Some(control) = control {
-                text += &format!("export BUCKETMQ_PROXY_CONTROL='{control}'\n");
+                text += &format!("export PROXY_CONTROL='{control}'\n");
             }
             text
         };

@@ -12,6 +12,9 @@ use crate::record::cursor::Cursor;
 use crate::record::queue::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, Chunk, Queued};
 use crate::store::{QueueUsage, Sequence, SessionNumber};
 
+/// So many removals back it is looked for one that a new one continues: some Sessions at once, and never a long search.
+const LOOK_BACK: usize = 16;
+
 /// Rows by key; `None` deletes.
 pub(crate) type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -48,6 +51,15 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// Everything that is looked for costs a scan of its own, and a Client that acknowledges one by one removes one by one.
+    fn look_for(&mut self, session: SessionNumber, from: Sequence, to: Sequence) {
+        let before = self.look_for.iter_mut().rev().take(LOOK_BACK).find(|(known, ..)| *known == session);
+        match before {
+            Some((.., last)) if last.0 + 1 == from.0 => *last = to,
+            _ => self.look_for.push((session, from, to)),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.look_for.is_empty() && self.holes.is_empty() && self.ended.is_empty()
     }
@@ -121,7 +133,7 @@ impl Pending {
             self.rows.insert(Chunk::key(&(session, last)), None);
         }
         if let Some((from, to)) = removal.look_for {
-            self.work.look_for.push((session, from, to));
+            self.work.look_for(session, from, to);
         }
         self.changed.insert(session);
     }
@@ -249,4 +261,26 @@ fn next_chunk(added: &mut VecDeque<(Sequence, QueueEntry)>) -> (Chunk, Vec<(Sequ
         entries.push(Queued::new(sequence, entry));
     }
     (Chunk { entries }, sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::ShardId;
+
+    #[test]
+    fn removals_that_continue_each_other_are_looked_for_once() {
+        let [one, other] = [1, 2].map(|number| SessionNumber::new(ShardId(0), number));
+        let mut pending = Pending::default();
+        for session in [one, other] {
+            let found = Cursor { head: Sequence(0), next: Sequence(1000), sent: Sequence(0), messages: 1000, bytes: 10_000 };
+            pending.found(session, found);
+        }
+        for through in 0..500 {
+            pending.remove_through(one, Sequence(through));
+            pending.remove_through(other, Sequence(2 * through + 1));
+        }
+        let batch = pending.take().expect("there is work");
+        assert_eq!(batch.work.look_for, [(one, Sequence(0), Sequence(499)), (other, Sequence(0), Sequence(999))]);
+    }
 }

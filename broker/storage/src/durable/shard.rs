@@ -300,6 +300,8 @@ impl Shard {
         'chunks: while page.len() < max_entries
             && let Some(chunk) = next_chunk(self, &mut rows).await?
         {
+            // Also of a chunk of which only the beginning fits this page: the next page begins within it, and what follows would never be known.
+            self.pending.lock().read(session, from, &chunk);
             let wanted = chunk.entries.iter().filter(|entry| entry.sequence >= from);
             for queued in wanted {
                 let Some(entry) = queued.entry() else { continue };
@@ -309,7 +311,6 @@ impl Shard {
                 }
                 page.push((queued.sequence, entry));
             }
-            self.pending.lock().read(session, from, &chunk);
         }
         Ok(page)
     }

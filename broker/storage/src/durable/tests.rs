@@ -85,6 +85,27 @@ async fn what_was_durable_is_there_after_a_crash() {
 }
 
 #[tokio::test]
+async fn a_queue_read_in_pages_that_end_within_chunks_is_removed_without_being_looked_for() {
+    let place = place();
+    let session = SessionNumber::new(ShardId(2), 1);
+    let store = open(&place).await;
+    own(&store, session);
+    for number in 0..1000 {
+        store.append(session, Sequence(number), entry(&number.to_string()));
+    }
+    store.close().await.expect("closes");
+    let store = open(&place).await;
+    for page in 0..10 {
+        assert_eq!(payloads(&store, session, 100 * page, 100).await, numbers(100 * page..100 * (page + 1)));
+        store.remove_through(session, Sequence(100 * page + 99));
+        let batch = store.part(session.shard()).pending.lock().take().expect("a removal");
+        assert!(batch.work.look_for.is_empty(), "{:?} after page {page}", batch.work);
+    }
+    assert_eq!(store.queue(session).messages, 0);
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn a_queue_that_was_never_read_is_removed_without_being_known() {
     let place = place();
     let session = SessionNumber::new(ShardId(2), 1);
