@@ -139,7 +139,8 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     ensure!(files as usize > scale.idle_sessions + 200, "only {files} files may be open, and a row needs {}", scale.idle_sessions + 200);
     let beside = || Some(std::env::current_exe().ok()?.with_file_name("bucketmq"));
     let binary = options.bucketmq.clone().or_else(beside).context("where is this binary?")?;
-    ensure!(binary.is_file(), "{} is not there: build it, or name it by --bucketmq", binary.display());
+    let absent = || format!("{} is not there: build it, or name it by --bucketmq", binary.display());
+    let binary = binary.canonicalize().with_context(absent)?;
     let mut results = Results { machine: machine::describe(Vec::new()), ..Results::default() };
     let began = Instant::now();
     for row in rows {
