@@ -92,7 +92,7 @@ impl Scale {
     pub fn whole() -> Self {
         Self {
             publishers: 1_000,
-            seconds: 20.0,
+            seconds: 10.0,
             rate: 20_000.0,
             idle_seconds: 180.0,
             queue_sessions: 10_000,

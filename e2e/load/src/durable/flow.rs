@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use super::place::Broker;
 use crate::clients::{self, Client, Greeting};
@@ -20,7 +20,7 @@ use crate::worker::{Deliveries, Pace, Progress, Worker};
 /// Bytes of a payload, as the bars want it.
 pub const PAYLOAD: usize = 256;
 /// Connections being established at one time.
-const CONNECTING: usize = 256;
+const CONNECTING: usize = 1_000;
 /// Connections at one time while many Sessions are made or taken.
 pub const BATCH: usize = 5_000;
 /// Connections from one source address: beyond it the kernel looks long for a free port.
@@ -192,7 +192,7 @@ pub fn publish(
         ..Worker::default()
     };
     let before = Usage::of(broker.pid())?;
-    let outcomes = run_workers(vec![worker], progress)?;
+    let outcomes = run_workers(vec![worker], progress).with_context(|| broker.log())?;
     let broker_us = Usage::of(broker.pid())?.since(before).total_us();
     let sent = scenario::published(&outcomes);
     let drained = judge(&outcomes, &sent, progress);
@@ -225,7 +225,7 @@ pub fn drain(broker: &Broker, sessions: std::ops::Range<usize>, published: &[u64
     for (number, subscriber) in sessions.zip(worker.subscribers.iter_mut()) {
         subscriber.send(&connect(&client_id(number), true))?;
     }
-    let outcomes = run_workers(vec![worker], &progress)?;
+    let outcomes = run_workers(vec![worker], &progress).with_context(|| broker.log())?;
     Ok(judge(&outcomes, published, &progress))
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -155,9 +156,15 @@ impl Broker {
         if let Some(bucket) = bucket {
             command.args(["--bucket", &bucket.url()]).envs(bucket.proxy.access().environment());
         }
-        // As it is released, but for queues that hold what the rows put there, and everything that is left for 1,000 publishers to fill.
+        // As it is released, but for queues that hold what the rows put there.
         command.env("BUCKETMQ_LIMITS__SESSION_QUEUE_MESSAGES", "1000000").env("BUCKETMQ_LIMITS__SESSION_QUEUE_BYTES", "1GiB");
+        // These Clients send no PINGREQ.
+        command.env("BUCKETMQ_LIMITS__KEEP_ALIVE_DEFAULT", "0s");
         command.current_dir(folder.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // SAFETY: between fork and exec only a system call is made, which takes a number.
+        unsafe {
+            command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?));
+        }
         let process = command.spawn().with_context(|| format!("start {}", binary.display()))?;
         Ok(Self { process, folder, address })
     }
@@ -209,7 +216,8 @@ impl Broker {
         Ok(())
     }
 
-    fn log(&self) -> String {
+    /// The last lines of what it said.
+    pub fn log(&self) -> String {
         let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(5)..].join(" | ")
