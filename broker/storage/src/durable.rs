@@ -43,8 +43,10 @@ use damage::Watched;
 use pending::Pending;
 use shard::Shard;
 
-/// Bytes of blocks and of indexes that all shards together keep in memory.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of blocks that all shards together keep in memory: for rows that are read alone, because a queue is read once.
+const BLOCK_CACHE_BYTES: u64 = 2 * 1024 * 1024;
+/// Bytes of indexes and filters of tables: 12 bytes for each KiB of queues, and without them each page costs a request more for each table.
+const META_CACHE_BYTES: u64 = 14 * 1024 * 1024;
 
 /// Keeps everything in a bucket.
 pub struct DurableStore {
@@ -130,11 +132,11 @@ impl DurableStore {
         let cache = Arc::new(
             SplitCache::new()
                 .with_block_cache(Some(Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
-                    max_capacity: CACHE_BYTES,
+                    max_capacity: BLOCK_CACHE_BYTES,
                     ..MokaCacheOptions::default()
                 }))))
                 .with_meta_cache(Some(Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
-                    max_capacity: CACHE_BYTES,
+                    max_capacity: META_CACHE_BYTES,
                     ..MokaCacheOptions::default()
                 })))),
         );

@@ -30,6 +30,8 @@ pub struct Client {
     pub stream: Stream,
     /// How many QoS 1 and 2 messages the broker takes at once.
     pub receive_maximum: u16,
+    /// Session Present.
+    pub session_present: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -47,6 +49,7 @@ struct Attempt {
     outbox: Outbox,
     rest: Rest,
     receive_maximum: u16,
+    session_present: bool,
 }
 
 /// Establishes `count` connections, `connecting` of them at a time; they come back in order.
@@ -68,7 +71,7 @@ pub fn establish(
             poller.add(&stream, number as u64)?;
             let greeting = greeting(number);
             let (stage, outbox, rest) = (Stage::Connecting, Outbox::default(), Rest::default());
-            attempts.push(Attempt { stream, stage, greeting, outbox, rest, receive_maximum: u16::MAX });
+            attempts.push(Attempt { stream, stage, greeting, outbox, rest, receive_maximum: u16::MAX, session_present: false });
         }
         poller.wait(Duration::from_secs(1))?;
         if poller.count() > 0 {
@@ -85,7 +88,14 @@ pub fn establish(
             }
         }
     }
-    Ok(attempts.into_iter().map(|attempt| Client { stream: attempt.stream, receive_maximum: attempt.receive_maximum }).collect())
+    Ok(attempts
+        .into_iter()
+        .map(|attempt| Client {
+            stream: attempt.stream,
+            receive_maximum: attempt.receive_maximum,
+            session_present: attempt.session_present,
+        })
+        .collect())
 }
 
 impl Attempt {
@@ -127,6 +137,7 @@ impl Attempt {
                     if body.get(1) != Some(&0) {
                         bail!("CONNACK refuses: {body:02x?}");
                     }
+                    self.session_present = body[0] & 1 == 1;
                     self.receive_maximum = wire::receive_maximum(body);
                     self.stage = Stage::Ready;
                     if let Some(subscribe) = self.greeting.subscribe.take() {

@@ -7,8 +7,10 @@
 
 pub mod certificates;
 pub mod clients;
+pub mod durable;
 pub mod frames;
 pub mod histogram;
+pub mod machine;
 pub mod options;
 pub mod process;
 pub mod publisher;

@@ -32,6 +32,8 @@ pub struct Plan {
     pub paced: bool,
     /// Whether messages carry the time.
     pub stamped: bool,
+    /// Whether acknowledgements are timed.
+    pub timed: bool,
 }
 
 /// A publishing connection.
@@ -48,12 +50,23 @@ pub struct Publisher {
     round: u32,
     sent: u64,
     due: VecDeque<u64>,
+    /// When each message that is not acknowledged was due or sent, oldest first: acknowledgements come in order [MQTT-4.6.0-2].
+    unacknowledged: VecDeque<u64>,
     stopped: bool,
     ping: Ping,
     /// Messages the broker answered with an error.
     pub refused: u64,
     /// Whether it stands in the list of those that may go on writing.
     pub queued: bool,
+}
+
+/// What the publishers of one thread had acknowledged.
+#[derive(Debug, Default)]
+pub struct Acknowledged {
+    /// Messages whose handshake is over.
+    pub messages: u64,
+    /// Nanoseconds until PUBACK or PUBREC, from when a message was due where the run is paced; of publishers that time it.
+    pub latency: Histogram,
 }
 
 /// At QoS 0 the answer to a PINGREQ says that all before it was read.
@@ -78,6 +91,7 @@ impl Publisher {
             round: 0,
             sent: 0,
             due: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
             stopped: false,
             ping: Ping::Unsent,
             refused: 0,
@@ -153,15 +167,14 @@ impl Publisher {
         let count = self.allowed();
         scratch.clear();
         for _ in 0..count {
-            let time = if self.plan.paced {
-                let due = self.due.pop_front();
-                if let Some(due) = due {
-                    lateness.record(now.saturating_sub(due));
-                }
-                due
-            } else {
-                self.plan.stamped.then_some(now)
-            };
+            let due = if self.plan.paced { self.due.pop_front() } else { None };
+            if let Some(due) = due {
+                lateness.record(now.saturating_sub(due));
+            }
+            let time = if self.plan.paced { due } else { self.plan.stamped.then_some(now) };
+            if self.plan.timed {
+                self.unacknowledged.push_back(due.unwrap_or(now));
+            }
             if self.plan.qos > 0 {
                 // Identifiers go round; the window is far smaller, so the one taken is free again.
                 self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
@@ -188,7 +201,13 @@ impl Publisher {
     }
 
     /// Reads acknowledgements until the socket is empty and says how many bytes came. What they allow is for the next pump.
-    pub fn read(&mut self, buffer: &mut Vec<u8>, scratch: &mut Vec<u8>) -> anyhow::Result<usize> {
+    pub fn read(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+        acknowledged: &mut Acknowledged,
+        clock: impl Fn() -> u64,
+    ) -> anyhow::Result<usize> {
         scratch.clear();
         let mut total = 0;
         loop {
@@ -197,7 +216,8 @@ impl Publisher {
                 Ok(0) => bail!("the broker closed a publisher's connection"),
                 Ok(read) => {
                     total += read;
-                    let whole = self.consume(&buffer[..kept + read], scratch)?;
+                    let now = if self.plan.timed { clock() } else { 0 };
+                    let whole = self.consume(&buffer[..kept + read], scratch, acknowledged, now)?;
                     self.rest.keep(&buffer[whole..kept + read]);
                     if self.stream.short_read_is_last() && kept + read < buffer.len() {
                         break;
@@ -218,15 +238,21 @@ impl Publisher {
         Ok(total)
     }
 
-    fn consume(&mut self, input: &[u8], releases: &mut Vec<u8>) -> anyhow::Result<usize> {
+    fn consume(&mut self, input: &[u8], releases: &mut Vec<u8>, acknowledged: &mut Acknowledged, now: u64) -> anyhow::Result<usize> {
         let mut at = 0;
         while let Some(frame) = frames::first(&input[at..]).map_err(|_| anyhow::anyhow!("a packet has no proper length"))? {
             let packet = &input[at..at + frame.length];
             let refused = packet.len() > 4 && packet[4] >= 0x80;
+            if matches!(packet[0], wire::PUBACK | wire::PUBREC)
+                && let Some(since) = self.unacknowledged.pop_front()
+            {
+                acknowledged.latency.record(now.saturating_sub(since));
+            }
             match packet[0] {
                 wire::PUBACK | wire::PUBCOMP => {
                     self.in_flight = self.in_flight.saturating_sub(1);
                     self.refused += u64::from(refused);
+                    acknowledged.messages += u64::from(!refused);
                 }
                 wire::PUBREC if refused => {
                     self.in_flight = self.in_flight.saturating_sub(1);

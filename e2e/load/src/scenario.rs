@@ -1,8 +1,8 @@
 //! The scenarios; each makes one run and says what came of it.
 
 mod connections;
-mod flow;
-mod offline;
+pub(crate) mod flow;
+pub(crate) mod offline;
 mod retained;
 mod soak;
 mod storm;
@@ -33,7 +33,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
 }
 
 /// Runs the workers, one on a thread of its own when there are two.
-fn run_workers(workers: Vec<Worker>, progress: &Progress) -> anyhow::Result<Vec<Outcome>> {
+pub(crate) fn run_workers(workers: Vec<Worker>, progress: &Progress) -> anyhow::Result<Vec<Outcome>> {
     thread::scope(|scope| {
         let mut workers = workers.into_iter();
         let first = workers.next();
@@ -73,7 +73,7 @@ fn window(options: &Options, default: u32, granted: u16) -> u32 {
 }
 
 /// Messages sent by each source.
-fn published(outcomes: &[Outcome]) -> Vec<u64> {
+pub(crate) fn published(outcomes: &[Outcome]) -> Vec<u64> {
     let mut published = Vec::new();
     for publisher in outcomes.iter().flat_map(|outcome| &outcome.worker.publishers) {
         publisher.add_published(&mut published);
@@ -82,7 +82,7 @@ fn published(outcomes: &[Outcome]) -> Vec<u64> {
 }
 
 /// Enters lost, duplicated and reordered into a report.
-fn judge(report: &mut Report, outcomes: &[Outcome], published: &[u64]) {
+pub(crate) fn judge(report: &mut Report, outcomes: &[Outcome], published: &[u64]) {
     use crate::subscriber::Tracking;
     let (mut lost, mut duplicated, mut reordered) = (0, 0, 0);
     let mut together: Option<Together> = None;

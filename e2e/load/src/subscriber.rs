@@ -48,6 +48,8 @@ pub struct Subscriber {
     stamped: bool,
     outbox: Outbox,
     rest: Rest,
+    /// CONNACKs that said there is no Session.
+    pub absent: u64,
     /// Whether it stands in the list of those that may have more to read.
     pub queued: bool,
 }
@@ -55,7 +57,7 @@ pub struct Subscriber {
 impl Subscriber {
     /// Expects payloads of `payload` bytes, with the time in them when `stamped`.
     pub fn new(stream: Stream, tracking: Tracking, payload: usize, stamped: bool) -> Subscriber {
-        Subscriber { stream, tracking, payload, stamped, outbox: Outbox::default(), rest: Rest::default(), queued: false }
+        Subscriber { stream, tracking, payload, stamped, outbox: Outbox::default(), rest: Rest::default(), absent: 0, queued: false }
     }
 
     /// Sends packets before anything else.
@@ -111,6 +113,7 @@ impl Subscriber {
             if packet[0] >> 4 == 3 {
                 self.publish(packet, frame, common, now)?;
             } else {
+                self.absent += u64::from(packet[0] == wire::CONNACK && packet.get(frame.header).is_some_and(|flags| flags & 1 == 0));
                 other(packet, frame, common)?;
             }
             at += frame.length;

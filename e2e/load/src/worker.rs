@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
-use crate::publisher::Publisher;
+use crate::publisher::{Acknowledged, Publisher};
 use crate::socket::Poller;
 use crate::subscriber::{Common, Subscriber};
 
@@ -24,6 +24,7 @@ pub struct Progress {
     epoch: Instant,
     received: AtomicU64,
     sent: AtomicU64,
+    acknowledged: AtomicU64,
     published: AtomicU64,
     publishing: AtomicUsize,
     last_activity: AtomicU64,
@@ -47,6 +48,7 @@ impl Progress {
             epoch: Instant::now(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
             published: AtomicU64::new(0),
             publishing: AtomicUsize::new(workers),
             last_activity: AtomicU64::new(0),
@@ -109,6 +111,8 @@ pub struct Outcome {
     pub worker: Worker,
     /// What the subscribers counted together.
     pub common: Common,
+    /// What the publishers had acknowledged.
+    pub acknowledged: Acknowledged,
     /// When the last message arrived.
     pub last_message: u64,
     /// When the last publisher was done.
@@ -125,6 +129,7 @@ impl Worker {
             buffer: vec![0; READ],
             scratch: Vec::new(),
             common: Common::default(),
+            acknowledged: Acknowledged::default(),
             lateness: Histogram::default(),
             ready_publishers: Vec::new(),
             ready_subscribers: Vec::new(),
@@ -137,7 +142,14 @@ impl Worker {
             progress.failed.store(true, Relaxed);
         }
         let published_at = result?;
-        Ok(Outcome { worker: self, common: run.common, last_message: run.last_message, published_at, lateness: run.lateness })
+        Ok(Outcome {
+            worker: self,
+            common: run.common,
+            acknowledged: run.acknowledged,
+            last_message: run.last_message,
+            published_at,
+            lateness: run.lateness,
+        })
     }
 }
 
@@ -146,6 +158,7 @@ struct Run {
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     common: Common,
+    acknowledged: Acknowledged,
     lateness: Histogram,
     ready_publishers: Vec<usize>,
     ready_subscribers: Vec<usize>,
@@ -239,7 +252,12 @@ impl Run {
             let (token, _) = self.poller.event(at);
             if let Some(number) = (token as usize).checked_sub(subscribers) {
                 let publisher = &mut worker.publishers[number];
-                self.active |= publisher.read(&mut self.buffer, &mut self.scratch)? > 0;
+                let before = self.acknowledged.messages;
+                let read = publisher.read(&mut self.buffer, &mut self.scratch, &mut self.acknowledged, || progress.now())?;
+                self.active |= read > 0;
+                if self.acknowledged.messages > before {
+                    progress.acknowledged.fetch_add(self.acknowledged.messages - before, Relaxed);
+                }
                 queue(number, &mut publisher.queued, &mut self.ready_publishers);
             }
         }
@@ -355,5 +373,10 @@ impl Progress {
     /// How many messages have arrived at the subscribers of all threads.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
+    }
+
+    /// How many messages the publishers of all threads had acknowledged, their handshakes over.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Relaxed)
     }
 }

@@ -20,8 +20,8 @@ use slatedb::ErrorKind;
 
 use crate::record::DecodeError;
 
-/// Objects remembered: SlateDB reads that many objects of its log ahead of the one it looks at.
-const READ_LAST: usize = 4;
+/// Objects remembered: SlateDB reads some objects of its log ahead of the one it looks at, and manifests beside.
+const READ_LAST: usize = 16;
 
 /// An object is shorter than what refers to it says.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,9 @@ impl Watched {
         if read_last.is_empty() || read_last.iter().any(|object| text.contains(object.as_ref())) {
             return text;
         }
-        let objects: Vec<&str> = read_last.iter().map(AsRef::as_ref).collect();
+        // It says at least when it was the log.
+        let is_suspect = |object: &&str| !text.contains("wal data error") || object.contains("/wal/");
+        let objects: Vec<&str> = read_last.iter().map(AsRef::as_ref).filter(is_suspect).collect();
         format!("{text} (read last: {})", objects.join(", "))
     }
 

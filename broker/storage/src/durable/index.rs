@@ -1,23 +1,31 @@
-//! What a shard knows of one queue without reading it: where it begins and ends, how much is in it, and which chunks hold its oldest part.
+//! What a shard knows of one queue without reading it: where it begins and ends, how much is in it, and the entries that will go next.
 //!
-//! A chunk can only be deleted by its key, its last sequence, so the keys of the chunks that will go next are kept: those written since the
-//! queue was empty, or read since the shard was opened, up to [`CHUNKS_KNOWN_MAX`]. Beyond them a chunk has to be looked for.
+//! A chunk can only be deleted by its key, its last sequence, so the entries of the oldest chunks are kept: of those that a Client is being sent,
+//! written or read, up to [`KNOWN_MAX`]. Of a queue whose Client is away only the first few are, because queues shall not be in memory. Beyond what
+//! is known a chunk has to be looked for.
 
 use std::collections::VecDeque;
 
 use crate::record::cursor::Cursor;
 use crate::store::Sequence;
 
-/// Chunks known per queue: 24 bytes each and 8 for each entry, so 128 KiB for a queue of full chunks.
-const CHUNKS_KNOWN_MAX: usize = 256;
+/// Entries known per queue: 16 bytes each, so 64 KiB.
+const KNOWN_MAX: usize = 4096;
+/// With so many known, a chunk that nobody was sent yet is not remembered: 128 bytes for each queue whose Client is away, and the chunk before that.
+const UNSENT_KNOWN_MAX: usize = 8;
 
-/// A stored chunk.
-#[derive(Debug)]
-pub(crate) struct Known {
-    /// Its key.
-    pub(crate) last: Sequence,
-    /// Distance from `last` and bytes of each entry that is still wanted, oldest first.
-    entries: VecDeque<(u32, u32)>,
+/// So many are learnt when a chunk has to be looked for, so that this is seldom.
+const LEARNT_MAX: usize = 256;
+
+/// A stored entry that is still wanted, or the last one of a chunk.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    sequence: Sequence,
+    bytes: u32,
+    /// Its sequence is the key of its chunk.
+    is_last: bool,
+    /// Only here for that.
+    is_over: bool,
 }
 
 /// One queue.
@@ -66,7 +74,8 @@ impl QueueIndex {
     pub(crate) fn stored(&mut self, entries: &[(Sequence, u32)]) {
         self.messages += entries.len() as u64;
         self.bytes += entries.iter().map(|(_, bytes)| u64::from(*bytes)).sum::<u64>();
-        if self.more || self.known.len() >= CHUNKS_KNOWN_MAX {
+        let is_sent = entries.first().is_some_and(|(first, _)| *first < self.sent);
+        if self.more || self.known.len() >= if is_sent { KNOWN_MAX } else { UNSENT_KNOWN_MAX } {
             self.more = true;
             return;
         }
@@ -80,7 +89,7 @@ impl QueueIndex {
             None => from <= self.head,
         };
         let Some((last, _)) = entries.clone().last() else { return };
-        if !self.more || !follows || self.known_to.is_some_and(|known_to| last <= known_to) || self.known.len() >= CHUNKS_KNOWN_MAX {
+        if !self.more || !follows || self.known_to.is_some_and(|known_to| last <= known_to) || self.known.len() >= KNOWN_MAX {
             return;
         }
         let head = self.head;
@@ -92,9 +101,13 @@ impl QueueIndex {
 
     fn know(&mut self, entries: impl Iterator<Item = (Sequence, u32)> + Clone) {
         let Some((last, _)) = entries.clone().last() else { return };
-        let entries = entries.map(|(sequence, bytes)| ((last.0 - sequence.0) as u32, bytes)).collect();
-        self.known.push_back(Known { last, entries });
+        self.known.extend(entries.map(|(sequence, bytes)| Known { sequence, bytes, is_last: sequence == last, is_over: false }));
         self.known_to = Some(last);
+    }
+
+    /// Whether it pays to read another chunk while one is looked for.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.more && self.known.len() < LEARNT_MAX
     }
 
     /// Everything up to and with `through` is over.
@@ -103,19 +116,22 @@ impl QueueIndex {
         if through < self.head {
             return removal;
         }
-        while let Some(chunk) = self.known.front_mut() {
-            while let Some((distance, bytes)) = chunk.entries.front()
-                && chunk.last.0 - u64::from(*distance) <= through.0
-            {
+        // Also the rest of a chunk of which nothing is wanted any more.
+        while let Some(entry) = self.known.front()
+            && (entry.sequence <= through || entry.is_over)
+        {
+            if !entry.is_over {
                 self.messages -= 1;
-                self.bytes -= u64::from(*bytes);
-                chunk.entries.pop_front();
+                self.bytes -= u64::from(entry.bytes);
             }
-            if chunk.last > through && !chunk.entries.is_empty() {
-                break;
+            if entry.is_last {
+                removal.chunks.push(entry.sequence);
             }
-            removal.chunks.push(chunk.last);
             self.known.pop_front();
+        }
+        if self.known.is_empty() {
+            // A queue that was long keeps no memory for it.
+            self.known = VecDeque::new();
         }
         let beyond = self.known_to.map_or(self.head, |known_to| Sequence(known_to.0 + 1));
         if self.more && through >= beyond {
@@ -138,12 +154,18 @@ impl QueueIndex {
         if sequence < self.head || sequence >= self.next {
             return false;
         }
-        if let Some(chunk) = self.known.iter_mut().find(|chunk| chunk.last >= sequence) {
-            let distance = (chunk.last.0 - sequence.0) as u32;
-            let Some(place) = chunk.entries.iter().position(|(known, _)| *known == distance) else { return false };
-            let Some((_, bytes)) = chunk.entries.remove(place) else { return false };
+        if self.known_to.is_some_and(|known_to| sequence <= known_to) {
+            let Ok(place) = self.known.binary_search_by_key(&sequence, |entry| entry.sequence) else { return false };
+            let entry = &mut self.known[place];
+            if entry.is_over {
+                return false;
+            }
             self.messages -= 1;
-            self.bytes -= u64::from(bytes);
+            self.bytes -= u64::from(entry.bytes);
+            entry.is_over = true;
+            if !entry.is_last {
+                self.known.remove(place);
+            }
             return true;
         }
         self.more
@@ -151,8 +173,7 @@ impl QueueIndex {
 
     /// The oldest stored entry still wanted, as far as is known.
     pub(crate) fn first(&self) -> Option<Sequence> {
-        let known =
-            self.known.iter().find_map(|chunk| chunk.entries.front().map(|(distance, _)| Sequence(chunk.last.0 - u64::from(*distance))));
+        let known = self.known.iter().find(|entry| !entry.is_over).map(|entry| entry.sequence);
         known.or_else(|| (self.messages > 0).then_some(self.head))
     }
 
@@ -164,7 +185,7 @@ impl QueueIndex {
         if self.more {
             return Some(Sequence(self.next.0.saturating_sub(1)));
         }
-        self.known.iter().rev().find_map(|chunk| chunk.entries.back().map(|(distance, _)| Sequence(chunk.last.0 - u64::from(*distance))))
+        self.known.iter().rev().find(|entry| !entry.is_over).map(|entry| entry.sequence)
     }
 }
 
@@ -176,8 +197,9 @@ mod tests {
         (from..to).map(|sequence| (Sequence(sequence), 10)).collect()
     }
 
-    fn stored(chunks: &[(u64, u64)]) -> QueueIndex {
-        let mut index = QueueIndex::default();
+    /// Everything before `sent` may have been sent.
+    fn stored(chunks: &[(u64, u64)], sent: u64) -> QueueIndex {
+        let mut index = QueueIndex { sent: Sequence(sent), ..QueueIndex::default() };
         for (from, to) in chunks {
             index.next = Sequence(*to);
             index.stored(&entries(*from, *to));
@@ -187,7 +209,7 @@ mod tests {
 
     #[test]
     fn chunks_that_are_over_are_named_and_the_rest_is_counted() {
-        let mut index = stored(&[(0, 10), (10, 15), (20, 21)]);
+        let mut index = stored(&[(0, 10), (10, 15), (20, 21)], 100);
         assert_eq!((index.messages, index.bytes), (16, 160));
         assert_eq!(index.remove_through(Sequence(11)), Removal { chunks: vec![Sequence(9)], look_for: None });
         assert_eq!((index.messages, index.first(), index.last()), (4, Some(Sequence(12)), Some(Sequence(20))));
@@ -219,12 +241,32 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_chunks_are_known() {
+    fn few_chunks_are_known_of_a_queue_whose_client_is_away_and_many_of_what_is_being_sent() {
         let chunks: Vec<_> = (0..400).map(|chunk| (chunk, chunk + 1)).collect();
-        let mut index = stored(&chunks);
+        let mut index = stored(&chunks, 0);
         let removal = index.remove_through(Sequence(299));
-        assert_eq!((removal.chunks.len(), removal.look_for), (256, Some((Sequence(256), Sequence(299)))));
-        index.found_over(44, 440);
+        assert_eq!((removal.chunks.len(), removal.look_for), (8, Some((Sequence(8), Sequence(299)))));
+        index.found_over(292, 2920);
         assert_eq!((index.messages, index.last()), (100, Some(Sequence(399))));
+        assert!(index.wants_more());
+        index.read(Sequence(300), entries(300, 400).into_iter());
+        assert!(!index.wants_more(), "that was all");
+        assert_eq!(index.remove_through(Sequence(399)).chunks, [Sequence(399)]);
+
+        let mut sent = stored(&chunks, 1000);
+        let removal = sent.remove_through(Sequence(399));
+        assert_eq!((removal.chunks.len(), removal.look_for), (400, None));
+    }
+
+    #[test]
+    fn chunk_of_which_nothing_is_wanted_any_more_goes_although_its_last_entry_went_alone() {
+        let mut index = stored(&[(0, 3), (3, 5)], 100);
+        assert!(index.remove(Sequence(2)) && !index.remove(Sequence(2)) && index.remove(Sequence(1)));
+        assert_eq!((index.messages, index.first(), index.last()), (3, Some(Sequence(0)), Some(Sequence(4))));
+        assert_eq!(index.remove_through(Sequence(0)).chunks, [Sequence(2)]);
+        assert_eq!((index.messages, index.first()), (2, Some(Sequence(3))));
+        assert!(index.remove(Sequence(4)));
+        assert_eq!(index.remove_through(Sequence(3)).chunks, [Sequence(4)]);
+        assert_eq!((index.messages, index.bytes, index.last()), (0, 0, None));
     }
 }

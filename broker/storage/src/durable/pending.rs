@@ -176,6 +176,16 @@ impl Pending {
         queue.index.read(from, sizes);
     }
 
+    /// A chunk has been read behind those that were looked for, by somebody who began at `from`. True: the next one is worth reading too.
+    pub(crate) fn learn(&mut self, session: SessionNumber, from: Sequence, chunk: &Chunk) -> bool {
+        // What is to be taken out of a chunk still stands there.
+        if self.work.holes.iter().any(|(number, _)| *number == session) {
+            return false;
+        }
+        self.read(session, from, chunk);
+        self.queues.get(&session).is_some_and(|queue| queue.index.wants_more())
+    }
+
     /// A chunk that had to be looked for is over.
     pub(crate) fn found_over(&mut self, session: SessionNumber, messages: u64, bytes: u64) {
         if let Some(queue) = self.queues.get_mut(&session) {

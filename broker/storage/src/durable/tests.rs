@@ -106,6 +106,60 @@ async fn a_queue_read_in_pages_that_end_within_chunks_is_removed_without_being_l
 }
 
 #[tokio::test]
+async fn a_queue_that_loses_its_oldest_message_again_and_again_counts_right_and_survives_a_crash() {
+    let place = place();
+    let session = SessionNumber::new(ShardId(3), 5);
+    let mut store = open(&place).await;
+    own(&store, session);
+    // A chunk for each, which is far more than are known while nobody reads.
+    for number in 0..400 {
+        let position = store.append(session, Sequence(number), entry(&number.to_string()));
+        store.wait_durable(session.shard(), position).await.expect("durable");
+    }
+    for number in 0..390 {
+        let mut position = store.remove_through(session, Sequence(number));
+        if number % 50 == 7 {
+            // Out of the middle, while others are looked for.
+            position = store.remove(session, Sequence(number + 2));
+        }
+        if number % 3 == 0 {
+            store.wait_durable(session.shard(), position).await.expect("durable");
+        }
+        if number % 130 == 99 {
+            store.wait_durable(session.shard(), position).await.expect("durable");
+            std::mem::forget(store);
+            store = open(&place).await;
+            assert_eq!(payloads(&store, session, 0, 1).await, numbers(number + 1..number + 2));
+        }
+    }
+    assert_eq!(payloads(&store, session, 0, 1000).await, numbers(390..400));
+    store.remove_through(session, Sequence(399));
+    assert!(payloads(&store, session, 0, 1000).await.is_empty());
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn pages_of_many_queues_of_one_shard_are_all_read_in_turn() {
+    let place = place();
+    let store = Arc::new(open(&place).await);
+    for number in 0..100 {
+        let session = SessionNumber::new(ShardId(1), number + 1);
+        own(&store, session);
+        store.append(session, Sequence(0), entry(&number.to_string()));
+    }
+    let reading: Vec<_> = (0..100)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { payloads(&store, SessionNumber::new(ShardId(1), number + 1), 0, 10).await })
+        })
+        .collect();
+    for (number, read) in reading.into_iter().enumerate() {
+        assert_eq!(read.await.expect("reads"), [number.to_string()]);
+    }
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn a_queue_that_was_never_read_is_removed_without_being_known() {
     let place = place();
     let session = SessionNumber::new(ShardId(2), 1);

@@ -51,7 +51,11 @@ impl Watch {
                 broker.start()?;
             }
             let rss = broker.pid().and_then(rss).unwrap_or_default();
-            self.looks.push(Look { at: self.recorder.now(), is_ready: broker.get("/readyz").ok().map(|answer| answer.starts_with("HTTP/1.1 200")), rss });
+            self.looks.push(Look {
+                at: self.recorder.now(),
+                is_ready: broker.get("/readyz").ok().map(|answer| answer.starts_with("HTTP/1.1 200")),
+                rss,
+            });
             std::thread::sleep(EVERY);
         }
         Ok(())

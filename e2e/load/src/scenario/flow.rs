@@ -101,6 +101,7 @@ pub fn run(options: &Options, shape: Shape) -> anyhow::Result<Report> {
             limit: None,
             paced: options.rate.is_some(),
             stamped,
+            timed: false,
         };
         // Where there is one subscriber, the other thread publishes.
         let thread = if shape == Shape::Pairs { number % threads } else { threads - 1 - number % threads };

@@ -46,7 +46,17 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         let window = window(options, 100, client.receive_maximum);
         report.window = Some(window);
         let limit = Some((each * options.messages) as u64);
-        let plan = Plan { templates, first_source: first as u32, qos, window, batch: options.batch, limit, paced: false, stamped: false };
+        let plan = Plan {
+            templates,
+            first_source: first as u32,
+            qos,
+            window,
+            batch: options.batch,
+            limit,
+            paced: false,
+            stamped: false,
+            timed: false,
+        };
         worker.publishers.push(Publisher::new(client.stream, plan));
     }
     let meter = Meter::start(options.broker_pid)?;
@@ -94,7 +104,7 @@ fn topic(number: usize) -> String {
 }
 
 /// Opens the TCP connections before the clock runs, slowly enough for a short backlog: the drain is about queues.
-fn connect_gently(target: &Target, count: usize) -> anyhow::Result<Vec<crate::socket::Stream>> {
+pub(crate) fn connect_gently(target: &Target, count: usize) -> anyhow::Result<Vec<crate::socket::Stream>> {
     let mut poller = Poller::new()?;
     let mut streams = Vec::with_capacity(count);
     for number in 0..count {

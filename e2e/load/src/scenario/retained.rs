@@ -47,6 +47,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
                 limit,
                 paced: false,
                 stamped: false,
+                timed: false,
             };
             worker.publishers.push(Publisher::new(client.stream, plan));
         }

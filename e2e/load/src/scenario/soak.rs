@@ -98,7 +98,8 @@ fn pairs(options: &Options, rate: f64) -> anyhow::Result<Worker> {
         worker.subscribers.push(Subscriber::new(subscriber.stream, tracking, payload, false));
         let templates = Templates::new(options.protocol, &[topic(number)], source, payload, qos, false);
         let window = u32::from(publisher.receive_maximum).min(32);
-        let plan = Plan { templates, first_source: source, qos, window, batch: None, limit: None, paced: true, stamped: false };
+        let plan =
+            Plan { templates, first_source: source, qos, window, batch: None, limit: None, paced: true, stamped: false, timed: false };
         worker.publishers.push(Publisher::new(publisher.stream, plan));
     }
     Ok(worker)

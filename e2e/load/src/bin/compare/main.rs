@@ -3,7 +3,6 @@
 //! Every run gets a fresh broker process and a fresh generator. Only processes started here are ended here.
 
 mod brokers;
-mod machine;
 mod results;
 mod rows;
 mod run;
@@ -14,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use brokers::Broker;
-use bucketmq_load::process;
+use bucketmq_load::{machine, process};
 use clap::Parser;
 use results::Results;
 use rows::Row;
@@ -88,7 +87,7 @@ fn main() -> anyhow::Result<()> {
     let files = process::raise_limits()?;
     ensure!(files as usize > options.connections + 100, "only {files} files may be open: lower --connections");
     let brokers = brokers(&options)?;
-    let mut results = Results::new(machine::describe(&brokers));
+    let mut results = Results::new(machine::describe(brokers.iter().map(|broker| (broker.name.clone(), broker.version())).collect()));
     let mut reports = Vec::new();
     let start = Instant::now();
     let mut port = options.port;

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use bucketmq_load::machine::Machine;
 use bucketmq_load::report::Report;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
 use crate::rows::Row;
 use crate::table;
 

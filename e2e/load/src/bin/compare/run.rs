@@ -6,11 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bucketmq_load::process;
 use bucketmq_load::report::Report;
+use bucketmq_load::{machine, process};
 
 use crate::brokers::{self, Broker, Place};
-use crate::machine;
 use crate::rows::Row;
 
 /// How long a process that was just started is left alone before it is measured.

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::brokers::Broker;
-
 /// Machine, versions, date.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
@@ -26,8 +24,8 @@ pub struct Machine {
     pub date: String,
 }
 
-/// Describes the machine this runs on.
-pub fn describe(brokers: &[Broker]) -> Machine {
+/// Describes the machine this runs on, and what runs on it: name and version of each broker.
+pub fn describe(brokers: Vec<(String, String)>) -> Machine {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let after_colon = |text: &str, key: &str| {
@@ -40,7 +38,7 @@ pub fn describe(brokers: &[Broker]) -> Machine {
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         memory_gb: kilobytes.unwrap_or(0.0) / 1024.0 / 1024.0,
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        brokers: brokers.iter().map(|broker| (broker.name.clone(), broker.version())).collect(),
+        brokers,
         date: today(),
     }
 }
@@ -62,6 +60,7 @@ fn processor_times() -> std::io::Result<(u64, u64)> {
     Ok((ticks.iter().take(8).sum(), ticks.iter().skip(3).take(2).sum()))
 }
 
+/// The date in UTC.
 fn today() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
