@@ -91,12 +91,7 @@ pub struct Link {
 
 impl Link {
     /// Connects, if CONNACK comes within `patience`. Also says whether the Session was there.
-    pub fn open(
-        address: SocketAddr,
-        identity: &Identity,
-        will: Option<&Testament>,
-        patience: Duration,
-    ) -> Result<(Self, bool), Gone> {
+    pub fn open(address: SocketAddr, identity: &Identity, will: Option<&Testament>, patience: Duration) -> Result<(Self, bool), Gone> {
         let stream = TcpStream::connect_timeout(&address, TCP)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(CONNACK))?;
