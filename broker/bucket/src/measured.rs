@@ -65,8 +65,18 @@ impl Watch {
     async fn request<T>(&self, kind: Kind, request: impl Future<Output = Result<T>>) -> Result<T> {
         let started = Instant::now();
         let result = self.in_time(kind, request).await;
-        self.requests.record(kind, outcome(&result), started.elapsed());
+        self.requests.record(kind, self.outcome(&result), started.elapsed());
         result
+    }
+
+    /// How it ended; trouble is kept for people.
+    fn outcome<T>(&self, result: &Result<T>) -> Outcome {
+        let Err(error) = result else { return Outcome::Ok };
+        let outcome = outcome_of(error);
+        if matches!(outcome, Outcome::Denied | Outcome::Timeout | Outcome::Failed) {
+            self.requests.troubled(chain(error));
+        }
+        outcome
     }
 
     async fn in_time<T>(&self, kind: Kind, request: impl Future<Output = Result<T>>) -> Result<T> {
@@ -86,8 +96,9 @@ impl Watch {
                 Ok(None) => Ok(None),
                 Err(error) => {
                     // The request was counted when its answer began.
-                    watch.requests.add(Kind::Get, outcome_of(&error), 1);
-                    Err(error)
+                    let failed = Err(error);
+                    watch.requests.add(Kind::Get, watch.outcome(&failed), 1);
+                    failed
                 }
             }
         })
@@ -100,7 +111,7 @@ impl Watch {
             let started = Instant::now();
             let next = watch.in_time(Kind::List, names.try_next()).await;
             if seen % NAMES_PER_PAGE == 0 && (seen == 0 || !matches!(next, Ok(None))) || next.is_err() {
-                watch.requests.record(Kind::List, outcome(&next), started.elapsed());
+                watch.requests.record(Kind::List, watch.outcome(&next), started.elapsed());
             }
             Ok(next?.map(|meta| (meta, (watch, names, seen + 1))))
         })
@@ -108,8 +119,13 @@ impl Watch {
     }
 }
 
-fn outcome<T>(result: &Result<T>) -> Outcome {
-    result.as_ref().err().map_or(Outcome::Ok, outcome_of)
+/// An error and its causes, each said once: object_store's own text has that of its cause in it.
+fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .reduce(|text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
+        .unwrap_or_default()
 }
 
 fn outcome_of(error: &Error) -> Outcome {
@@ -166,7 +182,7 @@ impl<S: ObjectStore> ObjectStore for Measured<S> {
                 Ok(next) => next?,
                 Err(error) => Err(error),
             };
-            watch.requests.record(Kind::Delete, outcome(&next), started.elapsed());
+            watch.requests.record(Kind::Delete, watch.outcome(&next), started.elapsed());
             // Who goes on after a timeout would wait for ever.
             let over = next.as_ref().is_err_and(|error| TimedOut::find(error).is_some());
             Some((next, (!over).then_some((watch, deleted))))

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
 /// Counter, labels `kind` and `outcome`: requests to the bucket.
 pub const REQUESTS_TOTAL: &str = "mqtt_bucket_requests_total";
 /// Histogram, label `kind`: seconds until a request was answered, its retries included.
@@ -81,13 +84,23 @@ struct Histogram {
     micros: AtomicU64,
 }
 
-/// Counted since the start. Some hundred atomics; a request touches three.
+/// A request that did not go as wished, for people.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// When it was given up.
+    pub at: Instant,
+    /// What was wrong, with its causes.
+    pub text: String,
+}
+
+/// Counted since the start. Some hundred atomics; a request that goes well touches three.
 #[derive(Debug, Default)]
 pub struct Requests {
     counts: [[AtomicU64; Outcome::ALL.len()]; Kind::ALL.len()],
     times: [Histogram; Kind::ALL.len()],
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    trouble: Mutex<Option<Trouble>>,
 }
 
 /// Times of one kind of request at one moment.
@@ -134,6 +147,15 @@ impl Requests {
             }
         }
         Times { cumulative, count, sum_seconds: histogram.micros.load(Ordering::Relaxed) as f64 / 1e6 }
+    }
+
+    /// The last request that was refused, failed or was not answered in time.
+    pub fn last_trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().clone()
+    }
+
+    pub(crate) fn troubled(&self, text: String) {
+        *self.trouble.lock() = Some(Trouble { at: Instant::now(), text });
     }
 
     pub(crate) fn record(&self, kind: Kind, outcome: Outcome, took: Duration) {

@@ -311,12 +311,13 @@ fn open_session(
         (false, false) => u32::MAX,
     };
     let expiry = cap_expiry(asked, &limits);
-    if expiry > 0 && broker.store.unwritten_bytes() > limits.unwritten_bytes.as_u64() {
+    if (expiry > 0 || connect.will.is_some()) && broker.store.unwritten_bytes() > limits.unwritten_bytes.as_u64() {
+        // What has to be stored for this Client would only add to what the bucket does not take.
         return Err(Refused {
             version: Some(version),
             reason_code: ReasonCode::ServerUnavailable,
             clause: "MQTT-3.2.2-8",
-            detail: "too much waits for the bucket to keep another Session",
+            detail: "too much waits for the bucket to keep another Session or Will",
         });
     }
     let receive_maximum = connect.properties.receive_maximum.unwrap_or(u16::MAX).min(limits.max_inflight);

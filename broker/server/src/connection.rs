@@ -108,6 +108,8 @@ pub struct Connection {
     pub(crate) pledges: Option<Box<Pledges>>,
     /// At the beginning of this batch it was confirmed that this broker owns the shards.
     pub(crate) confirmed: bool,
+    /// What the QoS 1 PUBLISHes wait for that did not go through the outbox, as far as it was not durable at the last look.
+    pub(crate) direct: Waits,
     /// The retained messages of the run that is held have been written.
     pub(crate) retained_written: bool,
     /// What the Session waits for from the bucket.
@@ -196,6 +198,7 @@ impl Connection {
             unacknowledged: 0,
             pledges: None,
             confirmed: false,
+            direct: Waits::default(),
             retained_written: false,
             reading: None,
             transport: Some(transport),
@@ -492,6 +495,11 @@ impl Connection {
     fn poll_input(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Result<(), Closing>> {
         if self.hold.is_some() {
             if self.poll_hold(context).is_pending() {
+                if self.hold.as_ref().is_some_and(|hold| hold.waits.is_some()) {
+                    // What is not read cannot count against the Keep Alive, however long the bucket takes.
+                    self.unread = true;
+                    self.terms.client.seen(u32::MAX);
+                }
                 return Poll::Pending;
             }
             self.reprocess = true;

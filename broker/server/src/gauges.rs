@@ -38,6 +38,8 @@ pub fn read(broker: &Broker, listeners: &Listeners) -> Gauges {
     let retained = broker.store.retained_usage();
     gauges.retained_messages = retained.messages as i64;
     gauges.retained_bytes = retained.bytes as i64;
+    gauges.unwritten_bytes = broker.store.unwritten_bytes() as i64;
+    gauges.write_pending_seconds = broker.store.slowest_write().map_or(0, |(_, since)| since.as_secs() as i64);
     gauges.shedding = i64::from(broker.sheds_connections());
     gauges.drain_state = i64::from(broker.is_draining());
     gauges.shards_refused = broker.shards.all().filter(|shard| broker.store.is_refused(*shard)).count() as i64;

@@ -252,6 +252,10 @@ pub struct Gauges {
     pub refused: Vec<(String, &'static str, u64)>,
     /// Listener, subject and end of validity (seconds since 1970) of each certificate in force.
     pub certificate_expiry: Vec<(String, String, i64)>,
+    /// Bytes that wait to be written to the bucket.
+    pub unwritten_bytes: i64,
+    /// How long the write to the bucket that has been under way longest has taken so far.
+    pub write_pending_seconds: i64,
     /// Resident memory.
     pub resident_bytes: i64,
     /// 1 while the broker sheds load.

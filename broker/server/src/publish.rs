@@ -120,6 +120,12 @@ impl Connection {
             return Ok(Progress::Held);
         }
         let through_outbox = self.goes_through_outbox(counts);
+        if through_outbox && !self.direct.is_durable(&*broker.store) {
+            // After a crash what is in the outbox comes first, so what was sent before it has to be kept before it.
+            self.hold_until(self.direct.clone());
+            self.cache = Some(cache);
+            return Ok(Progress::Held);
+        }
         let retained_before = through_outbox && retains && cache.verdict == Verdict::Allowed;
         self.retained_written &= retained_before;
         if retained_before && !self.retained_is_durable(&broker, input, used, limits, scratch) {
@@ -171,11 +177,19 @@ impl Connection {
                 let shard = self.terms.client.shard;
                 scratch.wakes.waits.add(shard, broker.store.position(shard));
             }
-            let waits = scratch.wakes.waits.take();
+        }
+        let waits = scratch.wakes.waits.take();
+        if self.terms.client.stored && !through_outbox && counts[1] > 0 {
+            self.direct.merge(&waits);
+        }
+        let is_too_much = !waits.is_empty() && broker.store.unwritten_bytes() > limits.unwritten_bytes.as_u64();
+        let not_answered = is_too_much.then(|| waits.clone());
+        if counts[1] + counts[2] > 0 {
             self.acknowledge(&scratch.items, reason_code, counts, waits);
-        } else {
-            // Nobody is answered.
-            scratch.wakes.waits.take();
+        }
+        if let Some(waits) = not_answered.filter(|_| self.pledges.is_none()) {
+            // No acknowledgement holds this Client back.
+            self.hold_until(waits);
         }
         if cache.matches.plain.len() <= OWN_MATCHES_MAX {
             self.cache = Some(cache);
@@ -420,8 +434,8 @@ fn keep_retained(broker: &Broker, run: &Run<'_>, limits: &Limits, waits: &mut Wa
     let shard = broker.shards.of(run.topic);
     for (place, item) in run.items.iter().enumerate().filter(|(_, item)| item.retain && !item.duplicate) {
         let position = retained::keep(broker, run, place, item, limits);
-        // At QoS 0 nobody waits; it is written all the same, or an older value would come back.
-        if item.qos > QoS::AtMostOnce && broker.store.outlives_process() {
+        // At QoS 0 no answer waits; it is written all the same, or an older value would come back.
+        if broker.store.outlives_process() {
             waits.add(shard, position);
         }
     }

@@ -186,11 +186,6 @@ impl DurableStore {
         self.parts.iter().filter_map(|shard| Some((shard.id, shard.refused()?.to_owned()))).collect()
     }
 
-    /// The shard whose write has been under way longest, and how long: what a bucket that does not answer looks like.
-    pub fn slowest_write(&self) -> Option<(ShardId, Duration)> {
-        self.parts.iter().filter_map(|shard| Some((shard.id, shard.writing_for()?))).max_by_key(|(_, since)| *since)
-    }
-
     /// Waits until a shard takes no more writes, and says why: whoever else is writing there now has taken all of them, or soon will.
     pub async fn failed(&self) -> DurableError {
         let mut waiting: Vec<_> = self.parts.iter().map(|shard| Box::pin(shard.failed())).collect();
@@ -476,7 +471,12 @@ impl Store for DurableStore {
     }
 
     fn unwritten_bytes(&self) -> u64 {
-        self.parts.iter().map(|shard| shard.unwritten.load(Ordering::Relaxed)).sum()
+        let bytes = |shard: &Arc<Shard>| shard.unwritten.load(Ordering::Relaxed) + shard.unflushed.load(Ordering::Relaxed);
+        self.parts.iter().map(bytes).sum()
+    }
+
+    fn slowest_write(&self) -> Option<(ShardId, Duration)> {
+        self.parts.iter().filter_map(|shard| Some((shard.id, shard.writing_for()?))).max_by_key(|(_, since)| *since)
     }
 
     fn usage(&self) -> Usage {

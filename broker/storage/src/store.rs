@@ -7,6 +7,7 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -240,9 +241,14 @@ pub trait Store: Send + Sync {
         false
     }
 
-    /// Bytes of changes that wait in this process to be written.
+    /// Bytes of changes that are in this process only: nobody has asked the bucket to take them, or it has not said that it did.
     fn unwritten_bytes(&self) -> u64 {
         0
+    }
+
+    /// The shard whose write has been under way longest, and how long: what a bucket that does not answer looks like.
+    fn slowest_write(&self) -> Option<(ShardId, Duration)> {
+        None
     }
 
     /// What the store holds, for metrics: it visits every shard.

@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::link::{CONNACK, Identity, Link};
 
+/// So much of a warning is shown.
+const WARNING_CHARS: usize = 240;
 /// The admin address answers in this time.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -251,6 +253,20 @@ impl Broker {
 
     fn log_file(&self) -> PathBuf {
         self.folder.join("log")
+    }
+
+    /// What it warned of, each once, without time and place.
+    pub fn warnings(&self) -> Vec<String> {
+        let text = std::fs::read(self.log_file()).unwrap_or_default();
+        let mut warnings: Vec<String> = Vec::new();
+        for line in String::from_utf8_lossy(&text).lines() {
+            let Some((_, said)) = line.split_once(" WARN bucketmq::durable::watch: ") else { continue };
+            let said: String = said.chars().take(WARNING_CHARS).collect();
+            if !warnings.contains(&said) {
+                warnings.push(said);
+            }
+        }
+        warnings
     }
 
     /// The last lines of what it said.

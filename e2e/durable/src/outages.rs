@@ -127,6 +127,7 @@ fn case(plan: &Plan, server: &Server, prefix: &str, (name, trouble, is_killed): 
     watch.look_after(&mut broker, AFTER)?;
     crowd.drain(plan.patience);
     crowd.end().unwrap_or_else(|error| recorder.failed(format!("{error:#}")));
+    watch.log = broker.warnings();
     broker.kill()?;
     if let Some(file) = &plan.history {
         recorder.read(|history| history.write(file)).with_context(|| format!("write {}", file.display()))?;

@@ -24,6 +24,9 @@ impl Connection {
                         self.batch_messages += scratch.run_length();
                         self.hold_over = None;
                         used += count;
+                        if self.hold.is_some() {
+                            break;
+                        }
                     }
                 }
             } else if matches!(rest[0], 0x40) && rest.len() >= 4 && rest[1] == 2 {

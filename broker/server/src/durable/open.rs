@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bucketmq_access::Access;
+use bucketmq_bucket::metrics::{Requests, Trouble};
 use bucketmq_bucket::{Bucket, BucketConfig, BucketUrl, Lifecycle, lifecycle, probe};
 use bucketmq_cluster::{Confirmation, Held, NameLock, Ownership};
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::{DurableError, DurableStore, MemoryStore, ShardId, Shards};
+use bucketmq_storage::{DurableError, DurableStore, MemoryStore, ShardId, Shards, Store};
 use object_store::path::Path;
 use sha2::{Digest, Sha256};
 use tracing::{debug, info};
@@ -67,6 +68,8 @@ pub enum State {
         store: Arc<DurableStore>,
         /// Of each shard.
         epochs: Vec<u64>,
+        /// What was asked of the bucket.
+        requests: Arc<Requests>,
     },
 }
 
@@ -78,7 +81,7 @@ impl State {
         let place = Place { bucket: bucket.store(), prefix: Path::default(), shards: Shards::default() };
         let store = DurableStore::open_not_before(&place, held.not_before_ms()).await.with_context(|| url.to_string())?;
         info!(bucket = %url, shards = place.shards.count(), "bucket opened");
-        Ok(Self::Bucket { store: Arc::new(store), epochs: held.epochs().to_vec() })
+        Ok(Self::Bucket { store: Arc::new(store), epochs: held.epochs().to_vec(), requests: bucket.requests().clone() })
     }
 
     /// A broker with everything that was found.
@@ -89,7 +92,7 @@ impl State {
         confirmation: Arc<Confirmation>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Broker> {
-        let Self::Bucket { store, epochs } = self else {
+        let Self::Bucket { store, epochs, .. } = self else {
             let inherited = Inherited { confirmation, metrics, ..Inherited::nothing() };
             return Ok(Broker::new(limits, access, Arc::new(MemoryStore::new(Shards::default())), inherited));
         };
@@ -111,6 +114,14 @@ impl State {
         match self {
             Self::Memory => None,
             Self::Bucket { store, .. } => store.slowest_write(),
+        }
+    }
+
+    /// The last request to the bucket that did not go as wished.
+    pub fn last_trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Memory => None,
+            Self::Bucket { requests, .. } => requests.last_trouble(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bucketmq_admin::{Health, ReadinessToken};
 use bucketmq_packet::ReasonCode;
 use bucketmq_storage::ShardId;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::open::State;
@@ -16,6 +17,11 @@ use crate::broker::Broker;
 const LOOK: Duration = Duration::from_millis(500);
 /// A write that takes this long means that the bucket does not answer as it should: a healthy one needs a tenth of a second.
 const SLOW: Duration = Duration::from_secs(2);
+
+/// Before an outage is told so long a request may already have failed for the same reason.
+const BEFORE: Duration = Duration::from_secs(5);
+/// How often the log says why while it lasts.
+const WHY: Duration = Duration::from_secs(30);
 
 /// Runs as long as the broker.
 pub async fn run(state: Arc<State>, broker: Arc<Broker>, health: Arc<Health>) {
@@ -33,6 +39,8 @@ struct Answers {
     /// The first read that says who owns the bucket comes a moment after the start.
     confirmed: bool,
     unready: Option<ReadinessToken>,
+    /// Why was told, or could be.
+    told: Option<Instant>,
 }
 
 impl Answers {
@@ -52,8 +60,25 @@ impl Answers {
             (None, false, Some(_)) => {
                 info!("the bucket answers again");
                 self.unready = None;
+                self.told = None;
             }
             _ => {}
+        }
+        if self.unready.is_some() {
+            self.tell_why(state);
+        }
+    }
+}
+
+impl Answers {
+    /// What the bucket says, or that it says nothing: as soon as it is known, and then now and then.
+    fn tell_why(&mut self, state: &State) {
+        let now = Instant::now();
+        let since = self.told.map_or(BEFORE, |told| now - told);
+        let is_due = self.told.is_none() || since > WHY;
+        if let Some(trouble) = state.last_trouble().filter(|trouble| is_due && trouble.at.elapsed() < since) {
+            warn!(error = trouble.text, "requests to the bucket fail and are made again");
+            self.told = Some(now);
         }
     }
 }

@@ -142,12 +142,14 @@ pub struct GaugeSet {
     plain: Vec<prometheus::IntGauge>,
 }
 
-const PLAIN_GAUGES: [(&str, &str); 11] = [
+const PLAIN_GAUGES: [(&str, &str); 13] = [
     ("mqtt_retained_messages", "Retained messages."),
     ("mqtt_retained_bytes", "Bytes of retained messages: topic, payload and properties."),
     ("mqtt_session_queue_messages", "Messages waiting in Sessions' queues."),
     ("mqtt_session_queue_bytes", "Bytes waiting in Sessions' queues."),
     ("mqtt_inflight_messages", "QoS 1 and 2 messages sent and not finished."),
+    ("mqtt_bucket_unwritten_bytes", "Bytes of changes that wait to be written to the bucket."),
+    ("mqtt_bucket_write_pending_seconds", "How long the oldest write to the bucket that is under way has taken so far, 0 without one."),
     ("mqtt_process_resident_bytes", "Resident memory of the broker."),
     ("mqtt_load_shedding", "1 while the broker refuses load because memory is short."),
     ("mqtt_drain_state", "0 serving, 1 draining."),
@@ -213,6 +215,8 @@ impl GaugeSet {
             gauges.queue_messages,
             gauges.queue_bytes,
             gauges.inflight_messages,
+            gauges.unwritten_bytes,
+            gauges.write_pending_seconds,
             gauges.resident_bytes,
             gauges.shedding,
             gauges.drain_state,

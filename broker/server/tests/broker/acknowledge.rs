@@ -13,14 +13,14 @@ const SLOW: Duration = Duration::from_millis(1500);
 /// Not that of the bucket.
 const SOON: Duration = Duration::from_millis(1000);
 
-struct Scene {
-    broker: Broker,
-    proxy: FaultProxy,
+pub struct Scene {
+    pub broker: Broker,
+    pub proxy: FaultProxy,
     _server: Server,
 }
 
 /// A broker whose bucket is behind a proxy.
-fn start(config: &str) -> Scene {
+pub fn start(config: &str) -> Scene {
     let server = Versitygw::start(Options::default()).unwrap();
     let proxy = FaultProxy::start(&server, ProxyOptions::default()).unwrap();
     let bucket = format!("\n[bucket]\nurl = \"s3://{}/levels?region=us-east-1&endpoint={}\"\n", server.bucket(), proxy.endpoint());

@@ -9,6 +9,7 @@ mod connections;
 mod durable;
 mod left_over_closing;
 mod limits;
+mod outage;
 mod overflow;
 mod ownership;
 mod proxy_protocol;

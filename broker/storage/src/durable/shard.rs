@@ -69,6 +69,8 @@ pub(crate) struct Shard {
     progress: watch::Sender<Progress>,
     /// Bytes that wait for the next batch.
     pub(crate) unwritten: AtomicU64,
+    /// Bytes in the database that are not in the bucket.
+    pub(crate) unflushed: AtomicU64,
     /// When the write that is under way began.
     writing_since: Mutex<Option<Instant>>,
     /// Tasks to be woken when a change is durable.
@@ -116,6 +118,7 @@ impl Shard {
             pending: Mutex::new(pending),
             together: RwLock::new(()),
             unwritten: AtomicU64::new(0),
+            unflushed: AtomicU64::new(0),
             writing_since: Mutex::new(None),
             wakers: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
@@ -136,6 +139,7 @@ impl Shard {
             // What is not durable was not acknowledged.
             pending.take();
             self.unwritten.store(0, Ordering::Relaxed);
+            self.unflushed.store(0, Ordering::Relaxed);
         }
     }
 
@@ -264,6 +268,11 @@ impl Shard {
         self.wait(|progress| progress.written >= position).await.map_err(|cause| self.unreadable(Shared(cause)))
     }
 
+    /// Of the batches that are in the database and not in the bucket.
+    fn count_unflushed(&self, batches: &[(u64, u64, u64)]) {
+        self.unflushed.store(batches.iter().map(|(.., bytes)| bytes).sum(), Ordering::Relaxed);
+    }
+
     fn want(&self, change: impl FnOnce(&mut Wanted)) {
         change(&mut self.wanted.lock());
         self.wake.notify_one();
@@ -378,8 +387,8 @@ impl Writer {
     async fn run(mut self) {
         let shard = self.shard.clone();
         let mut flush = None;
-        // (number of the last change, sequence in the database) of batches that are not durable yet.
-        let mut unflushed: Vec<(u64, u64)> = Vec::new();
+        // (number of the last change, sequence in the database, bytes) of batches that are not durable yet.
+        let mut unflushed: Vec<(u64, u64, u64)> = Vec::new();
         loop {
             let wanted = *shard.wanted.lock();
             if wanted.close {
@@ -403,10 +412,11 @@ impl Writer {
                     *shard.writing_since.lock() = None;
                 }
                 match written {
-                    Ok((position, sequence)) => {
+                    Ok((position, sequence, bytes)) => {
                         if let Some(sequence) = sequence {
-                            unflushed.push((position, sequence));
+                            unflushed.push((position, sequence, bytes));
                         }
+                        shard.count_unflushed(&unflushed);
                         shard.advance(|progress| {
                             progress.written = position;
                             if unflushed.is_empty() {
@@ -434,8 +444,9 @@ impl Writer {
                         return self.give_up(WriteError::Database(error));
                     }
                     let reached = self.db.status().durable_seq;
-                    let durable = unflushed.iter().filter(|(_, sequence)| *sequence <= reached).map(|(position, _)| *position).max();
-                    unflushed.retain(|(_, sequence)| *sequence > reached);
+                    let durable = unflushed.iter().filter(|(_, sequence, _)| *sequence <= reached).map(|(position, ..)| *position).max();
+                    unflushed.retain(|(_, sequence, _)| *sequence > reached);
+                    shard.count_unflushed(&unflushed);
                     let all = unflushed.is_empty();
                     shard.advance(|progress| {
                         progress.durable = if all { progress.written } else { progress.durable.max(durable.unwrap_or(0)) };
@@ -486,17 +497,20 @@ impl Writer {
         }
     }
 
-    /// Writes what is pending into the database's memory: number of its last change, and the database's sequence when there was something.
-    async fn write(&mut self) -> Result<(u64, Option<u64>), WriteError> {
+    /// Writes what is pending into the database's memory: number of its last change, the database's sequence when there was something, bytes.
+    async fn write(&mut self) -> Result<(u64, Option<u64>, u64), WriteError> {
         let shard = &self.shard;
-        let (batch, position) = {
+        let (batch, position, bytes) = {
             let _together = shard.together.write();
             let mut pending = shard.pending.lock();
+            let bytes = pending.bytes();
             let batch = pending.take();
             shard.unwritten.store(0, Ordering::Relaxed);
-            (batch, pending.position)
+            // They are in the database in a moment.
+            shard.unflushed.fetch_add(bytes, Ordering::Relaxed);
+            (batch, pending.position, bytes)
         };
-        let Some(Batch { position, mut rows, work, .. }) = batch else { return Ok((position, None)) };
+        let Some(Batch { position, mut rows, work, .. }) = batch else { return Ok((position, None, bytes)) };
         for (session, from, to) in work.look_for {
             let mut found = shard.rows(session, from, Sequence(u64::MAX)).await?;
             while let Some(chunk) = next_chunk(shard, &mut found).await? {
@@ -544,7 +558,7 @@ impl Writer {
             }
             last = Some(self.db.write(writes).await?.seqnum());
         }
-        Ok((position, last))
+        Ok((position, last, bytes))
     }
 
     /// Deletes a queue and what belongs to it, in pieces: what a crash leaves has no Session and is deleted when the shard is opened.

@@ -36,6 +36,10 @@ pub struct Report {
     pub rss_mib: (f64, f64),
     /// Seconds from the end to the first acknowledgement.
     pub first_acknowledgement: Option<f64>,
+    /// The most seconds the metric of the oldest write under way showed meanwhile.
+    pub pending_seconds: u64,
+    /// What the log said.
+    pub log: Vec<String>,
     /// Times it ended by itself and was started again.
     pub restarts: u32,
     /// Broken promises of an outage, in words.
@@ -80,6 +84,8 @@ pub(super) fn of(
             mib(looks.iter().filter(is_meanwhile).map(|look| look.rss).max()),
         ),
         first_acknowledgement: during::first_acknowledgement(history, end).map(|at| seconds(end, at)),
+        pending_seconds: looks.iter().filter(is_meanwhile).map(|look| look.pending).max().unwrap_or_default(),
+        log: watch.log,
         restarts: watch.restarts,
         broken: Vec::new(),
         verdict,
@@ -119,6 +125,8 @@ pub fn table(reports: &[Report]) -> Table {
         "`/readyz` says no after",
         "yes again after",
         "RSS before, most",
+        "oldest write, metric",
+        "log",
         "first acknowledgement after",
         "ended by itself",
         "lost",
@@ -136,6 +144,8 @@ pub fn table(reports: &[Report]) -> Table {
             seconds(report.unready_after),
             seconds(report.ready_after),
             format!("{:.0}, {:.0} MiB", report.rss_mib.0, report.rss_mib.1),
+            format!("{} s", report.pending_seconds),
+            report.log.join("<br>").replace('|', "\\|"),
             seconds(report.first_acknowledgement),
             report.restarts.to_string(),
             lost.to_string(),

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use crate::broker::Broker;
 use crate::history::Recorder;
 
+/// How long the oldest write to the bucket has taken so far.
+const PENDING: &str = "mqtt_bucket_write_pending_seconds";
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(100);
 /// A broker that ended by itself is started again after this time.
@@ -18,6 +20,8 @@ pub(super) struct Look {
     pub(super) is_ready: Option<bool>,
     /// Resident bytes.
     pub(super) rss: u64,
+    /// Seconds the oldest write under way has taken so far, as its metric says.
+    pub(super) pending: u64,
 }
 
 pub(super) struct Watch {
@@ -27,12 +31,14 @@ pub(super) struct Watch {
     pub(super) restarts: u32,
     /// How, and what it said, the first time.
     pub(super) why: Option<String>,
+    /// What the broker warned of.
+    pub(super) log: Vec<String>,
     restart_at: Option<Instant>,
 }
 
 impl Watch {
     pub(super) fn new(recorder: Recorder) -> Self {
-        Self { recorder, looks: Vec::new(), restarts: 0, why: None, restart_at: None }
+        Self { recorder, looks: Vec::new(), restarts: 0, why: None, log: Vec::new(), restart_at: None }
     }
 
     /// Looks again and again for so long, and starts the broker when it has ended.
@@ -50,16 +56,24 @@ impl Watch {
                 self.recorder.done("the broker is started again");
                 broker.start()?;
             }
+            let pending = broker.get("/metrics").map(|text| metric(&text, PENDING)).unwrap_or_default();
             let rss = broker.pid().and_then(rss).unwrap_or_default();
             self.looks.push(Look {
                 at: self.recorder.now(),
                 is_ready: broker.get("/readyz").ok().map(|answer| answer.starts_with("HTTP/1.1 200")),
                 rss,
+                pending,
             });
             std::thread::sleep(EVERY);
         }
         Ok(())
     }
+}
+
+/// The value of a metric without labels.
+fn metric(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
 }
 
 fn rss(pid: u32) -> Option<u64> {
