@@ -68,9 +68,7 @@ impl Answers {
             self.tell_why(state);
         }
     }
-}
 
-impl Answers {
     /// What the bucket says, or that it says nothing: as soon as it is known, and then now and then.
     fn tell_why(&mut self, state: &State) {
         let now = Instant::now();
