@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::{Event, Job, Received, Role, Running, Transport, Version, broker};
+use crate::{Event, Job, Received, Role, Running, Transport, Version};
 
 /// A whole job, 10,000 messages through the slowest client on a busy machine included.
 const TIMEOUT: Duration = Duration::from_secs(120);
