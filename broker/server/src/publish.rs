@@ -171,12 +171,10 @@ impl Connection {
                 }
             };
         }
-        if counts[1] + counts[2] > 0 {
-            if self.terms.client.stored && scratch.items.iter().any(|item| item.qos == QoS::ExactlyOnce && item.duplicate) {
-                // What it was the first time may not be durable yet.
-                let shard = self.terms.client.shard;
-                scratch.wakes.waits.add(shard, broker.store.position(shard));
-            }
+        if self.terms.client.stored && scratch.items.iter().any(|item| item.qos == QoS::ExactlyOnce && item.duplicate) {
+            // What it was the first time may not be durable yet.
+            let shard = self.terms.client.shard;
+            scratch.wakes.waits.add(shard, broker.store.position(shard));
         }
         let waits = scratch.wakes.waits.take();
         if self.terms.client.stored && !through_outbox && counts[1] > 0 {
