@@ -88,7 +88,7 @@ fn ours(name: &str) -> Option<String> {
         "-e2e-clients" => Some("e2e/clients".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;
-            let parent = if ["conformance", "load", "servers", "tidy"].contains(&room) { "e2e" } else { "broker" };
+            let parent = if ["binary", "conformance", "load", "servers", "tidy"].contains(&room) { "e2e" } else { "broker" };
             Some(format!("{parent}/{room}"))
         }
     }
