@@ -26,6 +26,8 @@ use crate::{connect, durable, memory, sweeper, sys_topics};
 
 /// Connected Clients get this long to take DISCONNECT when the broker stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Who was fenced while it opened the shards knows after this time that they are another one's: it reads every second.
+const LOST_KNOWN: Duration = Duration::from_millis(1500);
 /// How often files are looked at for changes.
 const WATCH: Duration = Duration::from_secs(2);
 /// Retained messages looked at for expiry each [`WATCH`].
@@ -76,11 +78,18 @@ impl Process {
         let (state, broker) = match opened {
             Some(Ok(opened)) => opened,
             failed => {
-                // Nothing was acknowledged: whoever waits may try at once.
-                if let Some(held) = held {
-                    held.release().await;
-                }
-                return failed.map_or_else(|| Ok(self.stopped_early()), |failed| Err(failed.err().expect("matched above")));
+                let lost = match held {
+                    Some(held) => give_back(held, failed.is_some()).await,
+                    None => None,
+                };
+                return match (failed, lost) {
+                    (Some(Err(error)), Some(to)) => {
+                        error!(owner = to, error = %format!("{error:#}"), "another broker took the bucket while this one opened it: it ends");
+                        Ok(Next::Exit(ExitCode::from(LOST)))
+                    }
+                    (Some(Err(error)), None) => Err(error),
+                    _ => Ok(self.stopped_early()),
+                };
             }
         };
         let tasks = self.start_tasks(&broker, &state, &listeners);
@@ -252,6 +261,16 @@ async fn open(
     let broker = Arc::new(state.broker(limits, access, confirmation.clone(), metrics.clone()).await?);
     broker.know();
     Ok((Arc::new(state), broker))
+}
+
+/// Lets go of shards that were not opened: nothing was acknowledged, so whoever waits may try at once. Says who has them if the opening failed because
+/// they were lost.
+async fn give_back(mut held: Held, has_failed: bool) -> Option<String> {
+    if has_failed && let Ok(Ending::Lost { to }) = tokio::time::timeout(LOST_KNOWN, held.ended()).await {
+        return Some(to);
+    }
+    held.release().await;
+    None
 }
 
 async fn ended(held: Option<&mut Held>) -> Ending {
