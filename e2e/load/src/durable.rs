@@ -12,7 +12,7 @@ mod results;
 mod rows;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -21,6 +21,11 @@ use crate::{machine, process};
 use measure::Setup;
 use results::Results;
 use rows::{ROWS, Row};
+
+/// How long others' use of the processors is looked at before a row.
+const BUSY_LOOK: Duration = Duration::from_millis(200);
+/// The share of the processors' time from which on it is told.
+const BUSY: f64 = 0.1;
 
 /// Measures what durable costs.
 ///
@@ -48,6 +53,10 @@ pub struct Options {
     /// The broker's binary; beside this one when not given.
     #[arg(long)]
     bucketmq: Option<PathBuf>,
+
+    /// What else the machine did meanwhile, for DURABLE.md.
+    #[arg(long, requires = "write")]
+    note: Option<String>,
 
     /// One line of JSON instead of the table.
     #[arg(long)]
@@ -141,15 +150,20 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let binary = options.bucketmq.clone().or_else(beside).context("where is this binary?")?;
     let absent = || format!("{} is not there: build it, or name it by --bucketmq", binary.display());
     let binary = binary.canonicalize().with_context(absent)?;
-    let mut results = Results { machine: machine::describe(Vec::new()), ..Results::default() };
+    let note = options.note.clone().unwrap_or_default();
+    let mut results = Results { machine: machine::describe(Vec::new()), note, ..Results::default() };
     let began = Instant::now();
     for row in rows {
         for round in 1..=options.rounds {
             eprintln!("{:>5.0}s {} {round}/{}: {}", began.elapsed().as_secs_f64(), row.name, options.rounds, (row.title)(&scale));
             let setup = Setup { binary: &binary, scale: &scale, cpu_qos1: results.median("throughput", "broker CPU/msg") };
+            let busy = machine::busy_share(BUSY_LOOK)?;
+            if busy > BUSY {
+                eprintln!("       the machine is busy without us: {:.0} %, so times say little", busy * 100.0);
+            }
             let measured = (row.run)(&setup);
             show(row, &measured);
-            results.add(row, &scale, measured);
+            results.add(row, &scale, busy, measured);
         }
     }
     let faultless = results.faults().is_empty();

@@ -125,10 +125,11 @@ pub fn connect(client_id: &str, lasts: bool) -> Vec<u8> {
 /// Connects Sessions `first..first + count`, which stay connected. They subscribe to their topics when `subscribe` says at which QoS.
 pub fn connect_sessions(broker: &Broker, first: usize, count: usize, lasts: bool, subscribe: Option<u8>) -> anyhow::Result<Vec<Client>> {
     let target = broker.target(count / PER_SOURCE);
-    clients::establish(&target, count, CONNECTING, |number| Greeting {
+    let greeting = |number| Greeting {
         connect: connect(&client_id(first + number), lasts),
         subscribe: subscribe.map(|qos| wire::subscribe(Version::V5, &topic(first + number), qos)),
-    })
+    };
+    clients::establish(&target, count, CONNECTING, greeting).with_context(|| broker.log())
 }
 
 /// Makes `count` Sessions that last, subscribe at `qos`, and go away.

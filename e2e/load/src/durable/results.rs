@@ -22,6 +22,9 @@ const README_MARKS: (&str, &str) = ("<!-- cost: made by `load durable` -->\n", "
 pub struct Results {
     /// On what.
     pub machine: Machine,
+    /// What else the machine did.
+    #[serde(default)]
+    pub note: String,
     /// By the name of the row.
     pub rows: BTreeMap<String, Figures>,
     /// Memory against queued messages: with a bucket, in memory.
@@ -38,16 +41,20 @@ pub struct Figures {
     pub title: String,
     /// Values of each round.
     pub values: BTreeMap<String, Vec<f64>>,
+    /// The share of the processors' time that others used before each round.
+    #[serde(default)]
+    pub busy: Vec<f64>,
     /// What must not be, of all rounds.
     pub faults: Vec<String>,
 }
 
 impl Results {
     /// Enters a round of `row`.
-    pub fn add(&mut self, row: &Row, scale: &Scale, measured: anyhow::Result<Measured>) {
+    pub fn add(&mut self, row: &Row, scale: &Scale, busy: f64, measured: anyhow::Result<Measured>) {
         let figures = self.rows.entry(row.name.to_owned()).or_default();
         figures.date.clone_from(&self.machine.date);
         figures.title = (row.title)(scale);
+        figures.busy.push(busy);
         match measured {
             Ok(measured) => {
                 for (name, value) in measured.values {
@@ -80,6 +87,9 @@ impl Results {
         }
         if self.memory.0.is_empty() {
             self.memory = earlier.memory;
+        }
+        if self.note.is_empty() {
+            self.note = earlier.note;
         }
     }
 
@@ -121,6 +131,9 @@ impl Results {
             machine.date,
             super::flow::PAYLOAD
         );
+        if !self.note.is_empty() {
+            let _ = writeln!(out, "{}\n", self.note);
+        }
         out.push_str(&self.table());
         out.push_str("\n![memory against queued messages](../../broker/docs/queue-memory.svg)\n");
         if let Some(costs) = cost::table(self) {
@@ -139,12 +152,20 @@ impl Results {
                 let (name, title) = if at == 0 { (row.name, figures.title.as_str()) } else { ("", "") };
                 let _ = writeln!(out, "| {name} | {title} | {} | {} |", figure.name, cells(figure, figures));
             }
+            if let Some(busy) = figures.busy.iter().copied().reduce(f64::max).filter(|busy| *busy > super::BUSY) {
+                let _ = writeln!(
+                    notes,
+                    "- {}: others used {:.0} % of the processors before it, so its times say little",
+                    row.name,
+                    busy * 100.0
+                );
+            }
             for fault in &figures.faults {
                 let _ = writeln!(notes, "- {}: {fault}", row.name);
             }
         }
         if !notes.is_empty() {
-            let _ = write!(out, "\nWhat went wrong:\n\n{notes}");
+            let _ = write!(out, "\nWhat to know of some rows:\n\n{notes}");
         }
         out
     }
@@ -193,13 +214,13 @@ mod tests {
         let mut results = Results::default();
         let row = &ROWS[0];
         let measured = |rss| Measured { values: vec![("RSS", rss)], ..Measured::default() };
-        results.add(row, &Scale::quick(), Ok(measured(20.0)));
-        results.add(row, &Scale::quick(), Ok(measured(30.0)));
+        results.add(row, &Scale::quick(), 0.0, Ok(measured(20.0)));
+        results.add(row, &Scale::quick(), 0.0, Ok(measured(30.0)));
         assert!(results.table().contains("| <= 48.0 MB | 25.0 MB (20.0 MB to 30.0 MB) | yes |"), "{}", results.table());
-        results.add(row, &Scale::quick(), Ok(measured(90.0)));
-        results.add(row, &Scale::quick(), Ok(measured(90.0)));
+        results.add(row, &Scale::quick(), 0.0, Ok(measured(90.0)));
+        results.add(row, &Scale::quick(), 0.0, Ok(measured(90.0)));
         assert!(results.table().contains("| 60.0 MB (20.0 MB to 90.0 MB) | **no** |"), "{}", results.table());
-        results.add(row, &Scale::quick(), Err(anyhow::anyhow!("no broker")));
+        results.add(row, &Scale::quick(), 0.0, Err(anyhow::anyhow!("no broker")));
         assert!(results.table().contains("**no** (see below)") && results.table().contains("- start: failed: no broker"));
     }
 

@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ),
     ("broker/fuzz", &["broker/packet", "broker/listener", "broker/session", "broker/routing", "broker/access"]),
     ("e2e/conformance", &["broker/packet", "e2e/binary"]),
-    ("e2e/load", &[]),
+    ("e2e/load", &["e2e/servers"]),
     ("e2e/clients", &["e2e/binary"]),
     ("e2e/durable", &["broker/packet", "e2e/binary", "e2e/servers"]),
     ("e2e/binary", &[]),
