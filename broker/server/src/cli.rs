@@ -5,6 +5,7 @@
 
 mod check_config;
 pub mod client;
+mod import;
 mod passwd;
 mod version;
 
@@ -56,6 +57,9 @@ enum Command {
     /// Adds, changes or removes a user in a users file.
     #[command(after_help = passwd::EXAMPLES)]
     Passwd(passwd::PasswdArgs),
+    /// Brings what another broker left into a bucket.
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::ImportArgs),
     /// Publishes messages to any broker, with the options of mosquitto_pub.
     Pub(Box<client::PubArgs>),
     /// Subscribes at any broker and prints what comes, with the options of mosquitto_sub.
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::CheckConfig(args) => args.run(),
         Command::Passwd(args) => args.run(),
+        Command::Import(args) => args.run(),
         Command::Pub(args) => args.run(),
         Command::Sub(args) => args.run(),
         Command::Version(args) => args.run(),

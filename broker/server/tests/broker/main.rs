@@ -7,6 +7,7 @@ mod check_config;
 mod client;
 mod connections;
 mod durable;
+mod import;
 mod left_over_closing;
 mod limits;
 mod outage;

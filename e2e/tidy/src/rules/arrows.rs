@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "broker/storage",
             "broker/bucket",
             "broker/cluster",
+            "broker/import",
             "broker/admin",
             "e2e/servers",
         ],
