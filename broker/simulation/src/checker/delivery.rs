@@ -1,0 +1,125 @@
+//! No acknowledged message lost, QoS 2 never twice, order kept, nothing after its expiry.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Subscription, View, matches};
+use crate::history::{ClientIndex, Event, Message, MessageIndex};
+use crate::scenario::Lives;
+
+/// A message that waits is looked at again so much later than its time at most: a second is the unit, and there is the network.
+const EXPIRY_SLACK_MS: u64 = 2_500;
+
+/// What came to a Client in one of its Sessions.
+#[derive(Debug, Default)]
+struct Came {
+    times: HashMap<MessageIndex, u32>,
+    newest: HashMap<(ClientIndex, String), MessageIndex>,
+}
+
+pub(super) fn check(view: &View<'_>) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut came: HashMap<(ClientIndex, u32), Came> = HashMap::new();
+    let mut sessions: HashMap<ClientIndex, u32> = HashMap::new();
+    for (at, event) in &view.history.events {
+        match event {
+            Event::Connected { client, present: false, .. } => *sessions.entry(*client).or_default() += 1,
+            Event::Received { client, message, qos, dup, retain: false, expiry, fresh: true, .. } => {
+                let session = sessions.get(client).copied().unwrap_or(0);
+                let sent = &view.history.messages[*message];
+                let of = came.entry((*client, session)).or_default();
+                arrived(*at, *client, *message, sent, *dup, of, &mut broken);
+                expired(*at, *client, *message, sent, *dup, *expiry, &mut broken);
+                let granted = view.subscriptions.get(client).into_iter().flatten().rfind(|known| matches(&known.filter, &sent.topic));
+                if let Some(granted) = granted
+                    && *qos != sent.qos.min(granted.qos)
+                {
+                    broken.push(format!("at {at} client {client} got {message} at QoS {qos}, sent at {} to {}", sent.qos, granted.qos));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (index, message) in view.history.messages.iter().enumerate() {
+        lost(view, index, message, &came, &mut broken);
+    }
+    broken
+}
+
+fn arrived(at: u64, client: ClientIndex, index: MessageIndex, message: &Message, dup: bool, of: &mut Came, broken: &mut Vec<String>) {
+    let times = of.times.entry(index).or_default();
+    *times += 1;
+    if *times > 1 {
+        return;
+    }
+    // A message that expired before it was sent comes late when its broker dies before the bucket knows that it was passed over: then it may have been sent.
+    if message.qos == 0 || message.will_delay.is_some() || dup && message.expiry.is_some() {
+        return;
+    }
+    let newest = of.newest.entry((message.publisher, message.topic.clone())).or_insert(index);
+    if *newest > index {
+        broken.push(format!("at {at} client {client} got {index} of {} behind {newest}", message.topic));
+    }
+    *newest = (*newest).max(index);
+}
+
+fn expired(at: u64, client: ClientIndex, index: MessageIndex, message: &Message, dup: bool, left: Option<u32>, broken: &mut Vec<String>) {
+    let Some(seconds) = message.expiry else { return };
+    // Before the acknowledgement nobody knows when the broker got it; with DUP it may have been sent in time before.
+    if let Some((since, _)) = message.acknowledged
+        && !dup
+        && at > since + u64::from(seconds) * 1_000 + EXPIRY_SLACK_MS
+    {
+        broken.push(format!("at {at} client {client} got {index}, which expired {seconds} s after {since}"));
+    }
+    if left.is_some_and(|left| left > seconds) {
+        broken.push(format!("at {at} client {client} got {index} with {left:?} s left of {seconds}"));
+    }
+}
+
+fn lost(view: &View<'_>, index: MessageIndex, message: &Message, came: &HashMap<(ClientIndex, u32), Came>, broken: &mut Vec<String>) {
+    for (client, subscriptions) in &view.subscriptions {
+        let session = view.last_session(*client);
+        let times = |session| came.get(&(*client, session)).and_then(|of| of.times.get(&index)).copied().unwrap_or(0);
+        let granted: Vec<&Subscription> = subscriptions.iter().filter(|known| matches(&known.filter, &message.topic)).collect();
+        for known in &granted {
+            if message.qos == 2 && known.qos == 2 && times(known.session) > 1 {
+                broken.push(format!("client {client} got {index} of {} {} times at QoS 2", message.topic, times(known.session)));
+            }
+        }
+        let Some(known) = granted.iter().rfind(|known| known.session == session) else { continue };
+        if let Some((at, host)) = message.acknowledged
+            && message.qos > 0
+            && known.qos > 0
+            && !message.empty
+            && message.expiry.is_none()
+            && known.acknowledged <= message.sent
+            && times(session) == 0
+            && is_known(view, *client, known, at, host)
+        {
+            broken.push(format!(
+                "client {client} never got {index} of {} at QoS {}, sent at {} and acknowledged at {at}, subscribed since {}",
+                message.topic, message.qos, message.sent, known.acknowledged
+            ));
+        }
+    }
+}
+
+/// Whether the broker that acknowledged at `at` had to know the Subscription: one whose bucket another broker has taken does not know what that
+/// one was told. When brokers ask who owns the bucket (`own/00`) before they acknowledge, this is always so.
+fn is_known(view: &View<'_>, client: ClientIndex, known: &Subscription, at: u64, host: usize) -> bool {
+    let transient = view.profiles[client].lives == Lives::Connection;
+    match view.rival_of(host, at) {
+        None => true,
+        Some(_) if transient => false,
+        Some(started) => known.acknowledged < started,
+    }
+}
+
+/// Messages that came, for whoever wants to know only that.
+pub(super) fn all_received(view: &View<'_>, client: ClientIndex) -> HashSet<MessageIndex> {
+    let received = view.history.events.iter().filter_map(|(_, event)| match event {
+        Event::Received { client: who, message, fresh: true, .. } if *who == client => Some(*message),
+        _ => None,
+    });
+    received.collect()
+}
