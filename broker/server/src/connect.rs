@@ -220,7 +220,8 @@ fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> R
     let limits = broker.limits.load();
     let refused = |reason_code, clause, detail| Err(Refused { version: Some(connect.version), reason_code, clause, detail });
     if broker.is_draining() {
-        return refused(ReasonCode::ServerShuttingDown, "MQTT-3.1.4-2", "the broker is shutting down");
+        // [MQTT-3.2.2-8] 0x8B is for DISCONNECT only.
+        return refused(ReasonCode::ServerUnavailable, "MQTT-3.1.4-2", "the broker is shutting down");
     }
     if broker.sheds_connections() {
         return refused(ReasonCode::ServerBusy, "MQTT-3.1.4-2", "memory is short");

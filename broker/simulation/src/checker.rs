@@ -41,7 +41,6 @@ pub(crate) struct View<'a> {
     connections: HashMap<ClientIndex, Vec<Connection>>,
     /// Brokers by number.
     brokers: HashMap<usize, Brokers>,
-    calm: u64,
     end: u64,
 }
 
@@ -57,6 +56,15 @@ pub(crate) struct Connection {
     ended: Option<(u64, End)>,
     /// Something came that shows that the Session is in the bucket.
     proven: bool,
+}
+
+impl Connection {
+    /// When the broker of the connection was over, or another one had taken its bucket, as far as that was before `until`.
+    fn broker_lost(&self, view: &View<'_>, until: u64) -> u64 {
+        let Some((_, _, host)) = self.accepted else { return u64::MAX };
+        let down = view.brokers.get(&host).map_or(u64::MAX, |broker| broker.down);
+        view.rival_of(host, until).unwrap_or(u64::MAX).min(down)
+    }
 }
 
 /// All broken promises.
@@ -91,7 +99,6 @@ impl<'a> View<'a> {
             subscriptions: HashMap::new(),
             connections: HashMap::new(),
             brokers: HashMap::new(),
-            calm: end,
             end,
         };
         for (at, event) in &history.events {
@@ -138,7 +145,6 @@ impl<'a> View<'a> {
                     broker.down = at;
                 }
             }
-            Event::Calm => self.calm = at,
             Event::Received { .. } | Event::Wrong { .. } => {}
         }
     }
@@ -155,9 +161,11 @@ impl<'a> View<'a> {
         self.connections.get(&client).and_then(|all| all.last()).map_or(0, |last| last.session)
     }
 
-    /// True when `host` was not alone any more at `at`: the start of the first broker after it.
+    /// Another broker was there between the start of `host` and `at`: when the first of them was started.
     fn rival_of(&self, host: usize, at: u64) -> Option<u64> {
-        self.brokers.iter().filter(|(number, broker)| **number > host && broker.started <= at).map(|(_, broker)| broker.started).min()
+        let since = self.brokers.get(&host)?.started;
+        let others = self.brokers.iter().filter(|(number, other)| **number != host && other.started <= at && other.down >= since);
+        others.map(|(_, other)| other.started).min()
     }
 
     /// No broker went down or came up between the two times, and there were not two.

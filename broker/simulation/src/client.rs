@@ -135,6 +135,7 @@ impl Client {
     /// From now on it only finishes what it has begun, and stays.
     pub fn calm_down(&mut self, now: u64) {
         self.calm = true;
+        self.profile.answers_ms = (0, 0);
         self.away_until = self.away_until.min(now + 500);
     }
 

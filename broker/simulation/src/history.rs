@@ -113,8 +113,6 @@ pub enum Event {
         /// Which.
         host: usize,
     },
-    /// All faults are over.
-    Calm,
     /// A Client saw what must never be.
     Wrong {
         /// Who.

@@ -32,7 +32,9 @@ pub(super) fn check(view: &View<'_>) -> Vec<String> {
 }
 
 fn judge(view: &View<'_>, profile: &Profile, before: &[&Connection], proven: bool, present: bool, asked: u64, at: u64) -> Option<String> {
-    let first_end = before.first()?.ended?.0;
+    let first = before.first()?;
+    // Whoever lost its broker in silence learns it later than the next broker.
+    let first_end = first.ended?.0.min(first.broker_lost(view, at));
     let last_end = before.iter().filter_map(|connection| Some(latest_end(profile, connection.ended?))).max()?;
     match profile.lives {
         Lives::Connection => None,

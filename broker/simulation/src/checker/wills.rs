@@ -42,8 +42,10 @@ fn judge(
         return was_fired.then(|| "was published while its Client is connected".to_owned());
     };
     if how == End::Goodbye {
-        // A crash before DISCONNECT is in the bucket may fire it, as the documentation says.
-        let told = view.is_steady(ended.saturating_sub(100), ended + WRITTEN_MS);
+        // A crash before DISCONNECT is in the bucket may fire it, as the documentation says; a connection that is taken over before the broker has
+        // read DISCONNECT was not ended by it.
+        let taken_over = next.first().is_some_and(|next| next.asked < ended + WRITTEN_MS);
+        let told = !taken_over && view.is_steady(ended.saturating_sub(100), ended + WRITTEN_MS);
         return (was_fired && told && in_fair_weather(view, ended)).then(|| format!("was published although DISCONNECT came at {ended}"));
     }
     let profile = &view.profiles[client];
@@ -55,6 +57,7 @@ fn judge(
     let message = &view.history.messages[will];
     let delay = (u64::from(message.will_delay.unwrap_or(0)) * 1_000).min(expiry);
     let back = next.iter().find_map(|connection| connection.accepted);
+    let ended = ended.min(connection.broker_lost(view, view.end));
     let resumed_in_time = delay > 0 && back.is_some_and(|(at, present, _)| present && at + SLACK_MS < ended + delay);
     if resumed_in_time && was_fired && !view.had_rivals(accepted, ended + delay) {
         return Some(format!("was published although its Client, gone at {ended}, was back at {back:?}, within {delay} ms"));
@@ -62,9 +65,9 @@ fn judge(
     // Whoever is back has cancelled a delayed Will, unless it was late, which the broker's restarts and Keep Alive make hard to say.
     let surely_due = delay == 0 || back.is_none();
     let sure = view.is_steady(accepted, accepted + WRITTEN_MS) && in_fair_weather(view, accepted);
-    let watched = message.qos > 0 && view.subscriptions.get(&WITNESS).is_some_and(|all| all[0].acknowledged < accepted);
+    let watched = message.qos > 0 && view.subscriptions.get(&WITNESS).is_some_and(|all| all.iter().any(|known| known.filter == "w/#" && known.acknowledged < accepted));
     // A rival may have taken the shards without knowing that the connection was there.
-    (surely_due && sure && watched && !was_fired && !view.had_rivals(accepted, view.calm))
+    (surely_due && sure && watched && !was_fired && !view.had_rivals(accepted, view.end))
         .then(|| format!("was never published, its connection ended at {ended}: {how:?}"))
 }
 

@@ -14,7 +14,7 @@ const L0_SSTS_MAX: usize = 64;
 /// Bytes a shard holds that are in the log only, or not even there, before it takes no more.
 const UNFLUSHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time until an idle shard that was fenced notices, and one request to the bucket.
-const MANIFEST_POLL: Duration = Duration::from_secs(5);
+pub(crate) const MANIFEST_POLL: Duration = Duration::from_secs(5);
 /// Between two looks for something to compact.
 const COMPACTOR_POLL: Duration = Duration::from_secs(5);
 /// Log objects after which the memtable is written although it is small: bounds what the next opening has to replay.
