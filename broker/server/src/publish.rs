@@ -118,6 +118,10 @@ impl Connection {
             return Ok(Progress::Held);
         }
         let through_outbox = self.goes_through_outbox(counts);
+        if through_outbox && counts[1] > 0 && self.has_to_wait_for_others() {
+            self.cache = Some(cache);
+            return Ok(Progress::Held);
+        }
         let retained_before = through_outbox && retains && cache.verdict == Verdict::Allowed;
         self.retained_written &= retained_before;
         if retained_before && !self.retained_is_durable(&broker, input, used, limits, scratch) {
@@ -516,6 +520,18 @@ impl Connection {
         counts[1] + counts[2] > 0
             && !self.terms.broker.outboxes.is_empty()
             && ((client.stored && counts[2] > 0) || client.rows.load(Ordering::Acquire) > 0)
+    }
+
+    /// Holds a run with QoS 1 that goes through the outbox until the QoS 1 before it, which went straight to the shards of its Sessions, is durable
+    /// there. Otherwise a crash could leave the row and lose what came before it, and its Sessions would get them in the wrong order [MQTT-4.6.0-6].
+    fn has_to_wait_for_others(&mut self) -> bool {
+        let Some(pledges) = &self.pledges else { return false };
+        let mut before = pledges.outside(self.terms.client.shard);
+        if before.is_durable(&*self.terms.broker.store) {
+            return false;
+        }
+        self.hold_until(before);
+        true
     }
 
     /// A retained message that goes through the outbox stands in its topic's shard first: it is written here, and the run waits until that is

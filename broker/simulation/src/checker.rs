@@ -48,6 +48,7 @@ pub(crate) struct View<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Connection {
     asked: u64,
+    clean: bool,
     will: Option<usize>,
     /// CONNACK: when, Session Present, which broker.
     accepted: Option<(u64, bool, usize)>,
@@ -115,10 +116,10 @@ impl<'a> View<'a> {
 
     fn add(&mut self, at: u64, event: &Event) {
         match event {
-            Event::Connect { client, will } => {
+            Event::Connect { client, will, clean } => {
                 let all = self.connections.entry(*client).or_default();
                 let session = all.last().map_or(0, |last| last.session);
-                all.push(Connection { asked: at, will: *will, accepted: None, session, ended: None, proven: false });
+                all.push(Connection { asked: at, clean: *clean, will: *will, accepted: None, session, ended: None, proven: false });
             }
             Event::Connected { client, host, present } => {
                 if let Some(last) = self.connections.get_mut(client).and_then(|all| all.last_mut()) {
@@ -131,7 +132,7 @@ impl<'a> View<'a> {
                     last.ended = Some((at, *how));
                 }
             }
-            Event::Subscribed { client, filter, qos, .. } => {
+            Event::Subscribed { client, filter, qos } => {
                 let session = self.connections.get(client).and_then(|all| all.last()).map_or(0, |last| last.session);
                 let subscription = Subscription { filter: filter.clone(), qos: *qos, acknowledged: at, session };
                 self.subscriptions.entry(*client).or_default().push(subscription);
@@ -145,7 +146,7 @@ impl<'a> View<'a> {
                     broker.down = at;
                 }
             }
-            Event::Received { .. } | Event::Wrong { .. } => {}
+            Event::Received { .. } | Event::Subscribing { .. } | Event::Wrong { .. } => {}
         }
     }
 
@@ -179,8 +180,14 @@ impl<'a> View<'a> {
     }
 }
 
+/// The share and the filter of a Shared Subscription.
+pub(crate) fn share(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix("$share/")?.split_once('/')
+}
+
 /// Whether a Topic Filter matches, said as simply as possible.
 pub(crate) fn matches(filter: &str, topic: &str) -> bool {
+    let filter = share(filter).map_or(filter, |(_, filter)| filter);
     let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
     loop {
         match (filter.next(), topic.next()) {

@@ -45,7 +45,7 @@ struct Connected {
     heard: u64,
     wrote: u64,
     /// Identifiers and filters of SUBSCRIBEs under way.
-    subscribing: BTreeMap<u16, (usize, u64)>,
+    subscribing: BTreeMap<u16, usize>,
     /// Acknowledgements and when they go out.
     answers: VecDeque<(u64, Vec<u8>)>,
     /// QoS 1 PUBLISHes not acknowledged.
@@ -72,6 +72,8 @@ pub struct Client {
     next_id: u16,
     taken: BTreeMap<u16, MessageIndex>,
     subscribed: Vec<bool>,
+    /// It has given up its Session, and says so until somebody has heard it.
+    gives_up: bool,
     /// No more publishing, no more leaving.
     calm: bool,
 }
@@ -109,6 +111,7 @@ impl Client {
             next_id: 1,
             taken: BTreeMap::new(),
             subscribed,
+            gives_up: false,
             calm: false,
         }
     }
@@ -220,7 +223,7 @@ impl Client {
             return;
         }
         self.answer(around.now);
-        self.subscribe(around.now);
+        self.subscribe(around);
         if !self.calm {
             self.publish(around);
         }

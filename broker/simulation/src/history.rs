@@ -54,6 +54,8 @@ pub enum Event {
         client: ClientIndex,
         /// Its Will.
         will: Option<MessageIndex>,
+        /// With Clean Start.
+        clean: bool,
     },
     /// CONNACK with success.
     Connected {
@@ -71,14 +73,19 @@ pub enum Event {
         /// How.
         how: End,
     },
+    /// SUBSCRIBE was sent.
+    Subscribing {
+        /// Who.
+        client: ClientIndex,
+        /// What.
+        filter: String,
+    },
     /// SUBACK.
     Subscribed {
         /// Who.
         client: ClientIndex,
         /// What.
         filter: String,
-        /// When SUBSCRIBE was sent.
-        asked: u64,
         /// Granted QoS.
         qos: u8,
     },

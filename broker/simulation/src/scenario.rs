@@ -61,6 +61,8 @@ pub struct Profile {
     pub away_ms: (u64, u64),
     /// It comes late.
     pub first_ms: (u64, u64),
+    /// Of a thousand connections so many begin with Clean Start although there is a Session.
+    pub gives_up_per_mille: u64,
     /// It only looks at what is retained and goes again.
     pub reader: bool,
 }
@@ -129,6 +131,14 @@ impl Plan {
         for _ in 0..dice.between((1, 4)) {
             clients.push(subscriber(dice, publishers));
         }
+        if dice.per_mille(300) {
+            let filter = format!("$share/group/t/{}/#", dice.between((1, publishers)));
+            let qos = dice.pick(&[1, 2]);
+            for _ in 0..2 {
+                let subscribes = vec![(filter.clone(), qos)];
+                clients.push(Profile { subscribes, gives_up_per_mille: 0, ..anybody(dice, Lives::Forever) });
+            }
+        }
         if dice.per_mille(600) {
             clients.push(reader(dice));
         }
@@ -186,7 +196,7 @@ fn misfortunes(dice: &mut Dice, active_ms: u64) -> (Vec<(u64, Blow)>, Vec<Outage
 /// Somebody who is nearly always there and takes everything at QoS 2: who sees what was lost, and Wills.
 fn witness(dice: &mut Dice) -> Profile {
     let subscribes = vec![("t/#".to_owned(), 2), ("w/#".to_owned(), 2), ("r/#".to_owned(), 2)];
-    Profile { subscribes, first_ms: (0, 0), leaves_per_million: [5, 20, 5], will: None, ..anybody(dice, Lives::Forever) }
+    Profile { subscribes, first_ms: (0, 0), leaves_per_million: [5, 20, 5], will: None, gives_up_per_mille: 0, ..anybody(dice, Lives::Forever) }
 }
 
 fn anybody(dice: &mut Dice, lives: Lives) -> Profile {
@@ -203,6 +213,7 @@ fn anybody(dice: &mut Dice, lives: Lives) -> Profile {
         leaves_per_million: [dice.pick(&[0, 20, 100]), dice.pick(&[0, 20, 150]), dice.pick(&[0, 0, 50])],
         away_ms: dice.pick(&[(0, 50), (50, 2_000), (1_000, 9_000)]),
         first_ms: (0, 1_000),
+        gives_up_per_mille: dice.pick(&[0, 0, 100, 300]),
         reader: false,
     }
 }

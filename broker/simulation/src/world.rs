@@ -198,6 +198,7 @@ impl World {
             leaves_per_million: [0; 3],
             away_ms: (0, 0),
             first_ms: (0, 0),
+            gives_up_per_mille: 0,
             reader: true,
         };
         self.plan.clients.push(profile.clone());

@@ -50,6 +50,15 @@ impl Pledges {
         self.pledges.push_back(Pledge { bytes: packets.len(), publishes, waits });
     }
 
+    /// What the acknowledgements of QoS 1 wait for outside of `shard`.
+    pub fn outside(&self, shard: ShardId) -> Waits {
+        let mut waits = Waits::default();
+        for pledge in self.pledges.iter().filter(|pledge| pledge.publishes > 0) {
+            waits.merge(&pledge.waits);
+        }
+        waits.without(shard)
+    }
+
     /// Appends to `out` what may be sent now; for the rest the task of `context` is woken.
     pub fn poll(&mut self, store: &dyn Store, context: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), DurableError> {
         while let Some(first) = self.pledges.front_mut() {

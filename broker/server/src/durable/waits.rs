@@ -30,6 +30,12 @@ impl Waits {
         }
     }
 
+    /// All but what is of `shard`.
+    pub fn without(mut self, shard: ShardId) -> Self {
+        self.0.retain(|(other, _)| *other != shard);
+        self
+    }
+
     /// True when there is nothing to wait for.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Subscription, View, matches};
+use super::{Subscription, View, matches, share};
 use crate::history::{ClientIndex, Event, Message, MessageIndex};
 use crate::scenario::Lives;
 
@@ -21,16 +21,24 @@ pub(super) fn check(view: &View<'_>) -> Vec<String> {
     let mut broken = Vec::new();
     let mut came: HashMap<(ClientIndex, u32), Came> = HashMap::new();
     let mut sessions: HashMap<ClientIndex, u32> = HashMap::new();
+    let mut asked: HashMap<(ClientIndex, u32), Vec<&str>> = HashMap::new();
     for (at, event) in &view.history.events {
         match event {
             Event::Connected { client, present: false, .. } => *sessions.entry(*client).or_default() += 1,
+            Event::Subscribing { client, filter } => {
+                asked.entry((*client, sessions.get(client).copied().unwrap_or(0))).or_default().push(filter);
+            }
             Event::Received { client, message, qos, dup, retain: false, expiry, fresh: true, .. } => {
                 let session = sessions.get(client).copied().unwrap_or(0);
+                let filters = asked.get(&(*client, session)).into_iter().flatten();
+                if !filters.clone().any(|filter| matches(filter, &view.history.messages[*message].topic)) {
+                    broken.push(format!("at {at} client {client} got {message}, which it did not subscribe to in this Session"));
+                }
                 let sent = &view.history.messages[*message];
                 let of = came.entry((*client, session)).or_default();
                 let granted = view.subscriptions.get(client).into_iter().flatten().rfind(|known| matches(&known.filter, &sent.topic));
                 // What was sent before can come first when it is sent again.
-                let counts = granted.is_some_and(|known| known.session == session && known.acknowledged <= sent.sent);
+                let counts = granted.is_some_and(|known| known.session == session && known.acknowledged <= sent.sent && share(&known.filter).is_none());
                 // What expired before it was sent comes late when its publisher sends it again, or when the broker dies before the bucket knows that it
                 // was passed over: then it may have been sent.
                 arrived(*at, *client, *message, sent, counts && sent.expiry.is_none(), of, &mut broken);
@@ -46,6 +54,7 @@ pub(super) fn check(view: &View<'_>) -> Vec<String> {
     }
     for (index, message) in view.history.messages.iter().enumerate() {
         lost(view, index, message, &came, &mut broken);
+        lost_by_group(view, index, message, &came, &mut broken);
     }
     broken
 }
@@ -90,11 +99,11 @@ fn lost(view: &View<'_>, index: MessageIndex, message: &Message, came: &HashMap<
         let times = |session| came.get(&(*client, session)).and_then(|of| of.times.get(&index)).copied().unwrap_or(0);
         let granted: Vec<&Subscription> = subscriptions.iter().filter(|known| matches(&known.filter, &message.topic)).collect();
         for known in &granted {
-            if message.qos == 2 && known.qos == 2 && times(known.session) > 1 {
+            if message.qos == 2 && known.qos == 2 && times(known.session) > 1 && share(&known.filter).is_none() {
                 broken.push(format!("client {client} got {index} of {} {} times at QoS 2", message.topic, times(known.session)));
             }
         }
-        let Some(known) = granted.iter().rfind(|known| known.session == session) else { continue };
+        let Some(known) = granted.iter().rfind(|known| known.session == session && share(&known.filter).is_none()) else { continue };
         if let Some((at, host)) = message.acknowledged
             && message.qos > 0
             && known.qos > 0
@@ -109,6 +118,18 @@ fn lost(view: &View<'_>, index: MessageIndex, message: &Message, came: &HashMap<
                 message.topic, message.qos, message.sent, known.acknowledged
             ));
         }
+    }
+}
+
+/// A message of a Shared Subscription comes to one of its members; after a crash perhaps to several (decision 16).
+fn lost_by_group(view: &View<'_>, index: MessageIndex, message: &Message, came: &HashMap<(ClientIndex, u32), Came>, broken: &mut Vec<String>) {
+    let Some((at, host)) = message.acknowledged.filter(|_| message.qos > 0 && !message.empty && message.expiry.is_none()) else { return };
+    let all = view.subscriptions.iter().flat_map(|(client, all)| all.iter().map(move |known| (*client, known)));
+    let members: Vec<_> = all.filter(|(_, known)| share(&known.filter).is_some() && matches(&known.filter, &message.topic)).collect();
+    let known_to_all = members.iter().all(|(client, known)| known.acknowledged <= message.sent && is_known(view, *client, known, at, host));
+    let came_to_one = members.iter().any(|(client, known)| came.get(&(*client, known.session)).is_some_and(|of| of.times.contains_key(&index)));
+    if !members.is_empty() && known_to_all && !came_to_one {
+        broken.push(format!("no member of the share got {index} of {} at QoS {}, acknowledged at {at}", message.topic, message.qos));
     }
 }
 

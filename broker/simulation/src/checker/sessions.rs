@@ -14,7 +14,7 @@ pub(super) fn check(view: &View<'_>) -> Vec<String> {
     for (client, connections) in &view.connections {
         let profile = &view.profiles[*client];
         for (place, connection) in connections.iter().enumerate() {
-            let Some((at, present, _)) = connection.accepted else { continue };
+            let Some((at, present, _)) = connection.accepted.filter(|_| !connection.clean) else { continue };
             let before = &connections[..place];
             let Some(last) = before.iter().rfind(|before| before.accepted.is_some()) else {
                 continue;

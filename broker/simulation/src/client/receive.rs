@@ -45,9 +45,10 @@ impl Client {
         connected.since = Some(around.now);
         connected.quota = usize::from(connack.properties.receive_maximum.unwrap_or(u16::MAX));
         let (host, present) = (connected.host, connack.session_present);
-        if present && !self.keeps_session() {
+        if present && (self.gives_up || !self.keeps_session()) {
             around.wrong(self.index, "Session Present after Clean Start".to_owned());
         }
+        self.gives_up = false;
         around.history.add(around.now, Event::Connected { client: self.index, host, present });
         if present {
             self.resend(around);
@@ -189,7 +190,7 @@ impl Client {
 
     fn handle_suback(&mut self, suback: &SubAck<'_>, around: &mut Around<'_>) {
         let place = self.connected.as_mut().and_then(|connected| connected.subscribing.remove(&suback.packet_id.get()));
-        let Some((place, asked)) = place else {
+        let Some(place) = place else {
             return around.wrong(self.index, format!("SUBACK {} for nothing", suback.packet_id.get()));
         };
         let (filter, qos) = self.profile.subscribes[place].clone();
@@ -199,7 +200,7 @@ impl Client {
         }
         around.trace.note(format_args!("client {}: SUBACK {filter}", self.index));
         self.subscribed[place] = true;
-        around.history.add(around.now, Event::Subscribed { client: self.index, filter, asked, qos });
+        around.history.add(around.now, Event::Subscribed { client: self.index, filter, qos });
     }
 }
 

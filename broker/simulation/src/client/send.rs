@@ -34,6 +34,13 @@ impl Client {
     /// Opens a connection over `wire` to `host`.
     pub fn connect(&mut self, wire: Wire, host: usize, around: &mut Around<'_>) {
         let now = around.now;
+        if !self.calm && self.dice.per_mille(self.profile.gives_up_per_mille) {
+            self.gives_up = true;
+        }
+        if self.gives_up {
+            self.forget(around);
+        }
+        let clean = self.gives_up || self.profile.lives == Lives::Connection;
         let will = self.profile.will.map(|(qos, delay)| {
             let topic = format!("w/{}", self.index);
             around.history.messages.push(Message {
@@ -89,7 +96,7 @@ impl Client {
         }
         let connect = Connect {
             version: self.version(),
-            clean_start: self.profile.lives == Lives::Connection,
+            clean_start: clean,
             keep_alive: self.profile.keep_alive,
             client_id: &id,
             username: None,
@@ -100,8 +107,8 @@ impl Client {
         let mut bytes = Vec::new();
         Packet::Connect(connect).encode(self.version(), &mut bytes);
         self.write_bytes(now, &bytes);
-        around.trace.note(format_args!("client {}: CONNECT to {host}, Will {will:?}", self.index));
-        around.history.add(now, Event::Connect { client: self.index, will });
+        around.trace.note(format_args!("client {}: CONNECT to {host}, Will {will:?}, Clean Start {clean}", self.index));
+        around.history.add(now, Event::Connect { client: self.index, will, clean });
     }
 
     pub(super) fn write(&mut self, now: u64, packet: &Packet<'_>) {
@@ -202,7 +209,7 @@ impl Client {
     }
 
     /// Asks for the next Topic Filter it has not got, one at a time.
-    pub(super) fn subscribe(&mut self, now: u64) {
+    pub(super) fn subscribe(&mut self, around: &mut Around<'_>) {
         let Some(connected) = &mut self.connected else { return };
         if !connected.subscribing.is_empty() {
             return;
@@ -210,11 +217,12 @@ impl Client {
         let Some(place) = self.subscribed.iter().position(|subscribed| !subscribed) else { return };
         // Beyond those of PUBLISH, so that both can be under way.
         let id = IDENTIFIERS + 1 + place as u16;
-        connected.subscribing.insert(id, (place, now));
+        connected.subscribing.insert(id, place);
         let (filter, qos) = self.profile.subscribes[place].clone();
         let filters = vec![(filter.as_str(), SubscriptionOptions::with_qos(quality(qos)))];
         let subscribe = Subscribe { packet_id: identifier(id), subscription_identifier: None, user_properties: Vec::new(), filters };
-        self.write(now, &Packet::Subscribe(subscribe));
+        self.write(around.now, &Packet::Subscribe(subscribe));
+        around.history.add(around.now, Event::Subscribing { client: self.index, filter });
     }
 
     /// Acknowledges what it is time for.
