@@ -522,7 +522,7 @@ impl Take<'_> {
 
     fn resume(&mut self, client: &ClientRef, state: &mut State) -> (u32, Ended, Resting) {
         let had_will = state.session.will.is_some();
-        let farewell = Ended::replace_connection(client, state, self.broker);
+        let mut farewell = Ended::replace_connection(client, state, self.broker);
         state.epoch += 1;
         state.session.expiry_interval = self.expiry;
         state.session.will = self.will.take();
@@ -538,7 +538,7 @@ impl Take<'_> {
                 None if had_will => records::delete_will(&mut batch, client),
                 None => {}
             }
-            broker.store.write(client.shard, batch);
+            farewell.write_with(broker, client, batch);
             resting.gate = state.session.ask(&mut StoreBacklog::new(broker, client));
             // Otherwise a crash would count the old expiry and fire the old Will.
             resting.waits.add(client.shard, broker.store.position(client.shard));

@@ -135,6 +135,23 @@ impl Client {
         self.away_until = now + self.dice.between(RETRY_MS);
     }
 
+    /// It goes away until it is woken.
+    pub fn sleep(&mut self, around: &mut Around<'_>) {
+        self.cut(around);
+        self.away_until = u64::MAX;
+    }
+
+    /// True while it sleeps.
+    pub fn sleeps(&self) -> bool {
+        self.away_until == u64::MAX
+    }
+
+    /// It comes back.
+    pub fn wake(&mut self, now: u64) {
+        self.away_until = now;
+        self.calm_down(now);
+    }
+
     /// From now on it only finishes what it has begun, and stays.
     pub fn calm_down(&mut self, now: u64) {
         self.calm = true;

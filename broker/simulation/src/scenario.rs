@@ -109,6 +109,8 @@ pub struct Plan {
     pub blows: Vec<(u64, Blow)>,
     /// Clients act up to here; then comes calm.
     pub active_ms: u64,
+    /// After the calm nothing happens for so long, but that one Client sleeps: the bucket is compacted, and what is old in it is deleted.
+    pub sleep_ms: Option<u64>,
     /// After the calm, once more a crash: what is in memory only shows.
     pub last_crash: bool,
 }
@@ -151,6 +153,7 @@ impl Plan {
             clients,
             blows,
             active_ms,
+            sleep_ms: dice.per_mille(150).then(|| dice.between((60_000, 2_400_000))),
             last_crash: dice.per_mille(300),
         }
     }
@@ -221,14 +224,14 @@ fn anybody(dice: &mut Dice, lives: Lives) -> Profile {
 fn publisher(dice: &mut Dice, index: u64) -> Profile {
     let lives = dice.pick(&[Lives::Forever, Lives::Forever, Lives::Forever, Lives::Seconds(3), Lives::Connection]);
     let publishing = Publishing {
-        every_ms: dice.pick(&[10, 40, 150]),
+        every_ms: dice.pick(&[4, 10, 10, 40, 40, 150, 150]),
         topics: dice.between((1, 3)),
         qos0_per_mille: dice.pick(&[0, 100]),
         qos2_per_mille: dice.pick(&[0, 300, 500, 1_000]),
         retain_per_mille: dice.pick(&[0, 100, 300]),
         expire_per_mille: dice.pick(&[0, 0, 200]),
         size: dice.pick(&[(8, 8), (8, 300), (100, 5_000)]),
-        window: dice.pick(&[1, 4, 30]),
+        window: dice.pick(&[1, 4, 30, 60]),
     };
     let mut profile = Profile { publishing: Some(publishing), ..anybody(dice, lives) };
     if dice.per_mille(200) {

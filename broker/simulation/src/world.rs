@@ -14,8 +14,9 @@ use crate::reality;
 use crate::scenario::{Blow, Lives, Plan, Profile};
 use crate::trace::Trace;
 
-/// Milliseconds of a step.
+/// Milliseconds of a step, and of one while everybody sleeps.
 const STEP_MS: u64 = 1;
+const SLEEP_STEP_MS: u64 = 100;
 /// What ended by itself is started again after this long.
 const RESTART_MS: u64 = 500;
 /// Everything has to be settled for this long: Wills wait for 6 s at most.
@@ -56,6 +57,7 @@ pub struct World {
     coming: Vec<(u64, Coming)>,
     failures: Vec<String>,
     network: Dice,
+    step_ms: u64,
 }
 
 /// How a run went.
@@ -115,6 +117,7 @@ impl World {
             coming,
             failures: Vec::new(),
             network: Dice::new(seed, "network"),
+            step_ms: STEP_MS,
             plan,
         })
     }
@@ -123,8 +126,20 @@ impl World {
         while self.now < self.plan.active_ms {
             self.step()?;
         }
+        let sleeper = self.plan.sleep_ms.and_then(|_| self.sleeper());
+        if let Some(index) = sleeper {
+            let Self { clients, history, trace, now, .. } = self;
+            clients[index].sleep(&mut Around { now: *now, history, trace });
+        }
         self.calm();
         self.settle()?;
+        if let Some(ms) = self.plan.sleep_ms {
+            self.sleep(ms)?;
+        }
+        if let Some(index) = sleeper {
+            self.clients[index].wake(self.now);
+            self.settle()?;
+        }
         if self.plan.last_crash && self.failures.is_empty() {
             self.trace.note("the last crash");
             if let Some(newest) = self.newest() {
@@ -151,8 +166,29 @@ impl World {
             if (0..hosts.len()).any(|number| hosts[number].is_none() && client.is_at(number)) {
                 client.cut(&mut Around { now: *now, history, trace });
             }
-            client.calm_down(*now);
+            if !client.sleeps() {
+                client.calm_down(*now);
+            }
         }
+    }
+
+    /// Somebody whose queue waits: a Client that comes back whatever happens.
+    fn sleeper(&self) -> Option<usize> {
+        (1..self.clients.len()).find(|index| {
+            let profile = &self.plan.clients[*index];
+            profile.lives == Lives::Forever && !profile.subscribes.is_empty() && profile.publishing.is_none()
+        })
+    }
+
+    /// Nothing happens.
+    fn sleep(&mut self, ms: u64) -> anyhow::Result<()> {
+        let end = self.now + ms;
+        self.step_ms = SLEEP_STEP_MS;
+        while self.now < end && self.failures.is_empty() {
+            self.step()?;
+        }
+        self.step_ms = STEP_MS;
+        Ok(())
     }
 
     /// Waits until everybody has got everything.
@@ -165,14 +201,14 @@ impl World {
                 progress = (self.history.events.len(), self.now);
                 quiet_since = self.now;
             }
-            if !self.clients.iter().all(Client::is_settled) || self.serving().is_none() {
+            if !self.clients.iter().filter(|client| !client.sleeps()).all(Client::is_settled) || self.serving().is_none() {
                 quiet_since = self.now;
             }
             if self.now >= quiet_since + QUIET_MS {
                 return Ok(());
             }
             if self.now > progress.1 + CALM_MAX_MS {
-                for client in self.clients.iter().filter(|client| !client.is_settled()) {
+                for client in self.clients.iter().filter(|client| !client.is_settled() && !client.sleeps()) {
                     self.failures.push(format!("client {} is not settled and nothing has happened for {CALM_MAX_MS} ms: {}", client.index, client.unsettled()));
                 }
                 if self.serving().is_none() {
@@ -245,7 +281,7 @@ impl World {
     }
 
     fn step(&mut self) -> anyhow::Result<()> {
-        self.now += STEP_MS;
+        self.now += self.step_ms;
         let now = self.now;
         reality::set_now_ms(now);
         self.bucket.step(now);

@@ -76,3 +76,21 @@ impl Pledges {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_outside_of_a_shard_is_what_quality_of_service_1_waits_for_there() {
+        let (own, other) = (ShardId(1), ShardId(2));
+        let mut pledges = Pledges::default();
+        let mut both = Waits::one(own, Position(3));
+        both.add(other, Position(4));
+        pledges.owe(both, 2, &[0x40; 8]);
+        pledges.owe(Waits::one(other, Position(9)), 0, &[0x50; 4]);
+        pledges.owe(Waits::one(own, Position(5)), 1, &[0x40; 4]);
+        assert_eq!(pledges.outside(own), Waits::one(other, Position(4)));
+        assert_eq!(Pledges::default().outside(own), Waits::default());
+    }
+}

@@ -13,7 +13,7 @@ use crate::network::Wire;
 use crate::scenario::Lives;
 
 /// Packet Identifiers a Client uses: so few that each comes again and again.
-const IDENTIFIERS: u16 = 60;
+const IDENTIFIERS: u16 = 64;
 
 fn quality(qos: u8) -> QoS {
     QoS::try_from(qos).expect("0 to 2")
@@ -34,7 +34,8 @@ impl Client {
     /// Opens a connection over `wire` to `host`.
     pub fn connect(&mut self, wire: Wire, host: usize, around: &mut Around<'_>) {
         let now = around.now;
-        if !self.calm && self.dice.per_mille(self.profile.gives_up_per_mille) {
+        // Before 5.0 Clean Session would make the new Session one of the connection only.
+        if self.profile.v5 && !self.calm && self.dice.per_mille(self.profile.gives_up_per_mille) {
             self.gives_up = true;
         }
         if self.gives_up {

@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -25,6 +25,10 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "broker/bucket",
             "broker/admin",
         ],
+    ),
+    (
+        "broker/simulation",
+        &["broker/packet", "broker/listener", "broker/access", "broker/storage", "broker/bucket", "broker/server"],
     ),
     ("broker/fuzz", &["broker/packet", "broker/listener", "broker/session", "broker/routing", "broker/access"]),
     ("e2e/conformance", &["broker/packet"]),
