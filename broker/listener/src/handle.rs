@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
+use crate::accept::Accepted;
 use crate::config::{Config, Protocol};
 use crate::rate::Rate;
+use crate::transport::{Stream, Transport};
 
 /// A listener as its connections see it. Cheap to keep: one per listener, shared.
 #[derive(Debug)]
@@ -40,6 +43,20 @@ impl ListenerHandle {
         };
         handle.set_config(config);
         Arc::new(handle)
+    }
+
+    /// A listener without a socket, which takes what [`Self::take`] is given.
+    pub fn without_socket(config: Config, totals: Arc<Totals>) -> Arc<ListenerHandle> {
+        Self::new(config.name.clone(), Protocol::Tcp, config, totals)
+    }
+
+    /// Takes a connection that came through no socket, under the same limits as all others.
+    pub fn take(self: &Arc<Self>, stream: Box<dyn Stream>) -> Result<Accepted, Refusal> {
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let permit = self.admit().inspect_err(|refusal| self.refuse(*refusal))?;
+        let connect_deadline = Instant::now() + self.config().connect_timeout;
+        let transport = Transport::Stream(stream);
+        Ok(Accepted { transport, listener: self.clone(), remote_addr: None, tls: None, connect_deadline, permit })
     }
 
     pub(crate) fn set_config(&self, config: Config) {
@@ -271,6 +288,20 @@ mod tests {
         assert_eq!(second.admit().unwrap_err(), Refusal::TotalConnections);
         totals.set_max_connections(0);
         assert!(first.admit().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_a_socket_counts_like_a_connection() {
+        let config = Config { max_connections: 1, ..Config::new("tcp://127.0.0.1:0") };
+        let listener = ListenerHandle::without_socket(config, Totals::new(0, 0));
+        let (here, _there) = tokio::io::duplex(64);
+        let accepted = listener.take(Box::new(here)).unwrap();
+        assert!(matches!(accepted.transport, Transport::Stream(_)));
+        let (here, _there) = tokio::io::duplex(64);
+        assert_eq!(listener.take(Box::new(here)).unwrap_err(), Refusal::ListenerConnections);
+        drop(accepted);
+        assert_eq!((listener.connections(), listener.counters.accepted()), (0, 2));
+        assert_eq!(listener.counters.refused(Refusal::ListenerConnections), 1);
     }
 
     #[test]

@@ -27,4 +27,4 @@ pub use listeners::{BindError, Bound, Listeners, ReloadFailure};
 pub use rate::Rate;
 pub use socket::SocketError;
 pub use tls::{CertificateInfo, TlsError, TlsInfo, TlsStream, check_tls_files};
-pub use transport::{Transport, WebSocketCarrier};
+pub use transport::{Stream, Transport, WebSocketCarrier};

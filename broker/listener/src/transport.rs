@@ -25,7 +25,14 @@ pub enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
     /// WebSocket, over TCP or TLS.
     WebSocket(Box<WebSocket<WebSocketCarrier>>),
+    /// A stream that is no socket: what the simulation connects its Clients with.
+    Stream(Box<dyn Stream>),
 }
+
+/// A stream of bytes in both directions that is no socket.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Stream for S {}
 
 /// What a WebSocket travels in.
 #[derive(Debug)]
@@ -46,11 +53,11 @@ impl WebSocketCarrier {
 }
 
 impl Transport {
-    /// The TCP socket under it; None for a Unix socket.
+    /// The TCP socket under it; None for a Unix socket and for what is no socket.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Transport::Tcp(stream) => Some(stream),
-            Transport::Unix(_) => None,
+            Transport::Unix(_) | Transport::Stream(_) => None,
             Transport::Tls(stream) => Some(stream.get_ref()),
             Transport::WebSocket(stream) => Some(stream.get_ref().tcp()),
         }
@@ -74,23 +81,23 @@ macro_rules! dispatch {
 impl AsyncRead for Transport {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket }, stream => Pin::new(stream).poll_read(cx, buf))
+        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket, Stream }, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Transport {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket }, stream => Pin::new(stream).poll_write(cx, data))
+        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket, Stream }, stream => Pin::new(stream).poll_write(cx, data))
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket }, stream => Pin::new(stream).poll_flush(cx))
+        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket, Stream }, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket }, stream => Pin::new(stream).poll_shutdown(cx))
+        dispatch!(self.get_mut(), Transport { Tcp, Unix, Tls, WebSocket, Stream }, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
 

@@ -220,7 +220,8 @@ fn check(broker: &Broker, connect: &Connect<'_>, listener: &ListenerHandle) -> R
     let limits = broker.limits.load();
     let refused = |reason_code, clause, detail| Err(Refused { version: Some(connect.version), reason_code, clause, detail });
     if broker.is_draining() {
-        return refused(ReasonCode::ServerShuttingDown, "MQTT-3.1.4-2", "the broker is shutting down");
+        // [MQTT-3.2.2-8] 0x8B is for DISCONNECT only.
+        return refused(ReasonCode::ServerUnavailable, "MQTT-3.1.4-2", "the broker is shutting down");
     }
     if broker.sheds_connections() {
         return refused(ReasonCode::ServerBusy, "MQTT-3.1.4-2", "memory is short");
@@ -539,7 +540,7 @@ impl Take<'_> {
 
     fn resume(&mut self, client: &ClientRef, state: &mut State) -> (u32, Ended, Resting) {
         let had_will = state.session.will.is_some();
-        let farewell = Ended::replace_connection(client, state, self.broker);
+        let mut farewell = Ended::replace_connection(client, state, self.broker);
         state.epoch += 1;
         state.session.expiry_interval = self.expiry;
         state.session.will = self.will.take();
@@ -555,7 +556,7 @@ impl Take<'_> {
                 None if had_will => records::delete_will(&mut batch, client),
                 None => {}
             }
-            broker.store.write(client.shard, batch);
+            farewell.write_with(broker, client, batch);
             resting.gate = state.session.ask(&mut StoreBacklog::new(broker, client));
             // Otherwise a crash would count the old expiry and fire the old Will.
             resting.waits.add(client.shard, broker.store.position(client.shard));

@@ -120,6 +120,12 @@ impl Ended {
         }
     }
 
+    /// Writes `batch`, which puts something else into the place of the Will's record, and the Will that is due, if there is one, with it: a crash
+    /// keeps both or neither.
+    pub fn write_with(&mut self, broker: &Broker, client: &Client, batch: Batch) {
+        self.will = broker.write_sending_will(client, batch, self.will.take());
+    }
+
     /// Does it, without any lock held.
     pub fn carry_out(self, broker: &Broker) {
         let Self { waker, waiters, will, orphans, rescue, position: _, session } = self;
@@ -235,9 +241,16 @@ impl Connection {
 impl Broker {
     /// Writes `batch`, and a Will that is due with it: out of its record and into the outbox. Without a bucket it comes back.
     fn write_with_will(&self, client: &Client, mut batch: Batch, will: Option<Box<Will>>) -> Option<Box<Will>> {
+        if will.is_some() {
+            records::delete_will(&mut batch, client);
+        }
+        self.write_sending_will(client, batch, will)
+    }
+
+    /// The same when `batch` says itself what becomes of the record.
+    fn write_sending_will(&self, client: &Client, batch: Batch, will: Option<Box<Will>>) -> Option<Box<Will>> {
         match will {
             Some(will) if self.store.outlives_process() => {
-                records::delete_will(&mut batch, client);
                 self.metrics.wills.add(1);
                 let message = will.message(self.wall_ms());
                 self.send_through_outbox(client.shard, batch, std::iter::once(message), BROKER_ITSELF, None);

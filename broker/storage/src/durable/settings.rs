@@ -15,7 +15,7 @@ const L0_SSTS_MAX: usize = 128;
 /// Bytes a shard holds that are in the log only, or not even there, before it takes no more: with 16 shards 32 MiB, which are 80 in memory.
 const UNFLUSHED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Time until an idle shard that was fenced notices, and one request to the bucket.
-const MANIFEST_POLL: Duration = Duration::from_secs(5);
+pub(crate) const MANIFEST_POLL: Duration = Duration::from_secs(5);
 /// Between two looks for something to compact, each of four requests. With the worker's and the poll above an idle shard makes 0.87 requests a second.
 const COMPACTOR_POLL: Duration = Duration::from_secs(15);
 /// Between two looks of the worker for what it shall compact, two requests each.

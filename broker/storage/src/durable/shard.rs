@@ -18,7 +18,7 @@ use bucketmq_packet::message::QueueEntry;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use slatedb::config::{FlushOptions, FlushType, ScanOptions};
-use slatedb::{Db, WriteBatch};
+use slatedb::{CloseReason, Db, DbStatus, WriteBatch};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tracing::warn;
@@ -375,6 +375,23 @@ async fn next_chunk(shard: &Shard, rows: &mut slatedb::DbIterator) -> Result<Opt
     Chunk::decode(&row.value).map(Some).map_err(|error| shard.unreadable(error))
 }
 
+/// The database was closed by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", match .0 {
+    CloseReason::Fenced => "detected newer DB client: another process has opened the database",
+    _ => "the database gave up",
+})]
+struct Lost(CloseReason);
+
+/// Waits until the database is closed.
+async fn closed(status: &mut watch::Receiver<DbStatus>) -> CloseReason {
+    match status.wait_for(|status| status.close_reason.is_some()).await {
+        Ok(status) => status.close_reason.unwrap_or(CloseReason::Clean),
+        // The shard holds the database, so it is there.
+        Err(_) => CloseReason::Clean,
+    }
+}
+
 struct Writer {
     shard: Arc<Shard>,
     db: Db,
@@ -386,6 +403,7 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         let shard = self.shard.clone();
+        let mut status = self.db.subscribe();
         let mut flush = None;
         // (number of the last change, sequence in the database, bytes) of batches that are not durable yet.
         let mut unflushed: Vec<(u64, u64, u64)> = Vec::new();
@@ -436,6 +454,11 @@ impl Writer {
             }
             tokio::select! {
                 () = shard.wake.notified() => {}
+                // Also a shard that has nothing to write has to know that it is lost: its broker still acknowledges what touches no shard.
+                reason = closed(&mut status) => match reason {
+                    CloseReason::Clean => return,
+                    reason => return self.fail(Lost(reason)),
+                },
                 () = sleep_until(due), if flush.is_none() && due.is_some() => {}
                 outcome = poll(&mut flush), if flush.is_some() => {
                     flush = None;

@@ -242,6 +242,18 @@ async fn a_fenced_shard_takes_no_more_writes() {
 }
 
 #[tokio::test]
+async fn an_idle_shard_that_was_fenced_says_so_without_a_write() {
+    let place = place();
+    let old = open(&place).await;
+    let new = open(&place).await;
+    // As often as it looks at its manifest, and some time for a busy machine.
+    let limit = settings::MANIFEST_POLL * 4;
+    let error = tokio::time::timeout(limit, old.failed()).await.expect("told by itself");
+    assert!(error.source.to_string().contains("newer DB client"), "{}", error.source);
+    new.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn records_come_back_with_the_queue_they_were_written_with() {
     let place = place();
     let store = open(&place).await;

@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -30,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "e2e/servers",
         ],
     ),
+    ("broker/simulation", &["broker/packet", "broker/listener", "broker/access", "broker/storage", "broker/bucket", "broker/server"]),
     ("broker/fuzz", &["broker/packet", "broker/listener", "broker/session", "broker/routing", "broker/access"]),
     ("e2e/conformance", &["broker/packet", "e2e/binary"]),
     ("e2e/load", &["e2e/servers"]),
