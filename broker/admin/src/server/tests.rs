@@ -214,6 +214,7 @@ async fn readyz_tells_what_is_in_force_after_a_reload_that_failed() {
         json,
         serde_json::json!({
             "ready": true, "awaiting": [], "draining": false, "version": "1.2.3", "config_hash": "c0", "users_hash": "5e",
+            "owner": null,
             "certificates": certificates, "last_reload": { "at": null, "ok": false, "error": "bucketmq.toml:3: unknown key" },
         })
     );

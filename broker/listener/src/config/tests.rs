@@ -40,7 +40,7 @@ fn an_unknown_key_is_refused() {
 #[test]
 fn a_wrong_parameter_is_named_with_those_that_apply() {
     for (url, key, says) in [
-        ("tcp://127.0.0.1?anonymus=local", "anonymus", "tcp takes anonymous, backlog"),
+        ("tcp://127.0.0.1?anonymus=local", "anonymus", "tcp takes acknowledge, anonymous"),
         ("tcp://127.0.0.1?cert=a.pem", "cert", "belongs to tls, wss only"),
         ("tls://127.0.0.1?cert=a&key=b&path=/x", "path", "belongs to ws, wss only"),
         ("unix:/run/a.sock?proxy_protocol=10.0.0.0/8", "proxy_protocol", "belongs to tcp, tls, ws, wss only"),

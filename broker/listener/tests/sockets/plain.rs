@@ -64,6 +64,7 @@ async fn a_host_name_is_all_of_its_addresses_at_one_port() {
 #[tokio::test]
 async fn what_cannot_be_bound_is_an_error_and_nothing_stays_bound() {
     let taken = Listeners::bind(&[Config::new("tcp://127.0.0.1:0")], Totals::new(0, 0)).await.unwrap();
+    taken.serve(|accepted| async move { drop(accepted) }).unwrap();
     let port = taken.bound()[0].local_addrs[0].port();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mqtt.sock");
@@ -72,6 +73,12 @@ async fn what_cannot_be_bound_is_an_error_and_nothing_stays_bound() {
     assert!(matches!(&error, BindError::Socket { .. }), "{error}");
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
     assert!(!path.exists());
+    // Two that wait have both bound it: whoever serves first has it.
+    let waiting = Listeners::bind(&[Config::new("tcp://127.0.0.1:0")], Totals::new(0, 0)).await.unwrap();
+    let address = format!("tcp://{}", waiting.bound()[0].local_addrs[0]);
+    let other = Listeners::bind(&[Config::new(address)], Totals::new(0, 0)).await.unwrap();
+    waiting.serve(|accepted| async move { drop(accepted) }).unwrap();
+    assert!(matches!(other.serve(|accepted| async move { drop(accepted) }), Err(BindError::Socket { .. })));
     let error = Listeners::bind(&[Config::new("tcp://no-such-host.invalid:0")], Totals::new(0, 0)).await.unwrap_err();
     assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
 }
@@ -98,14 +105,6 @@ async fn a_closed_listener_takes_nobody_and_keeps_its_connections() {
     talk(&mut server, &mut client).await;
     // The address is free although a connection of it lives.
     Listeners::bind(&[Config::new(format!("tcp://{addr}"))], Totals::new(0, 0)).await.unwrap();
-}
-
-#[tokio::test]
-async fn connections_that_came_before_serving_began_are_served() {
-    let listeners = Listeners::bind(&[Config::new("tcp://127.0.0.1:0")], Totals::new(0, 0)).await.unwrap();
-    let mut client = TcpStream::connect(listeners.bound()[0].local_addrs[0]).await.unwrap();
-    listeners.serve(|accepted| async move { drop(accepted) }).unwrap();
-    assert!(is_closed(&mut client).await);
 }
 
 #[tokio::test]

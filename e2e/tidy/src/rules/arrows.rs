@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_new_crate_has_to_say_what_it_may_know() {
-        let found = between_rooms(&Tree::of(&[("broker/cluster/Cargo.toml", "[dependencies]\n")]));
+        let found = between_rooms(&Tree::of(&[("broker/somewhere/Cargo.toml", "[dependencies]\n")]));
         assert!(found[0].remedy.contains("ARROWS"), "{}", found[0]);
     }
 
