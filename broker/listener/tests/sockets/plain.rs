@@ -7,7 +7,7 @@ use bucketmq_listener::{BindError, Config, Listeners, Totals, Transport};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::support::{Broker, is_closed, talk};
+use crate::support::{Broker, talk};
 
 #[tokio::test]
 async fn a_tcp_connection_comes_with_its_addresses_and_without_delay() {
