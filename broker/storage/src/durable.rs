@@ -7,7 +7,7 @@ mod clock;
 mod damage;
 mod index;
 mod pending;
-mod settings;
+pub(crate) mod settings;
 mod shard;
 
 use std::collections::HashSet;
@@ -33,6 +33,7 @@ use crate::record::group::Group;
 use crate::record::retained::Retained;
 use crate::record::session::Session;
 use crate::record::{DecodeError, Record};
+use crate::root::{Root, RootError};
 use crate::shard::{ShardId, Shards};
 use crate::store::{
     BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
@@ -71,6 +72,9 @@ pub struct Place {
 /// A shard could not be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The folder of the shards is not known.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// The database.
     #[error("shard {shard} cannot be opened")]
     Database {
@@ -141,12 +145,13 @@ impl DurableStore {
                 })))),
         );
         let retained = MemoryStore::new(place.shards);
+        let root = Root::read(place).await?;
         let opening = place.shards.all().map(|shard| {
-            let (place, cache) = (place.clone(), cache.clone());
+            let (place, root, cache) = (place.clone(), root.clone(), cache.clone());
             let (bucket, clock) = (Watched::new(place.bucket.clone()), Arc::new(Clock::new(not_before_ms)));
             let opening = bucket.clone();
             let opened = tokio::spawn(async move {
-                let db = open_database(&place, shard, Arc::new(opening), clock, cache).await?;
+                let db = open_database(&place, &root, shard, Arc::new(opening), clock, cache).await?;
                 match Contents::read(&db, shard).await {
                     Ok(contents) => Ok((db, contents)),
                     Err(error) => {
@@ -243,14 +248,14 @@ fn is_figure(topic: &str) -> bool {
 
 async fn open_database(
     place: &Place,
+    root: &Root,
     shard: ShardId,
     bucket: Arc<dyn ObjectStore>,
     clock: Arc<Clock>,
     cache: Arc<SplitCache>,
 ) -> Result<Db, OpenError> {
     let failed = |source| OpenError::Database { shard, source };
-    let path = place.prefix.clone().join("shards").join(shard.to_string());
-    let db = Db::builder(path, bucket)
+    let db = Db::builder(root.shard(place, shard), bucket)
         .with_settings(settings::settings())
         .with_system_clock(clock)
         .with_segment_extractor(Arc::new(settings::ByKind))

@@ -6,8 +6,10 @@
 pub mod batch;
 pub mod durable;
 pub mod memory;
+pub mod offline;
 pub mod record;
 pub mod retained;
+pub mod root;
 pub mod shard;
 pub mod store;
 #[cfg(any(test, feature = "suite"))]
@@ -18,6 +20,7 @@ pub use bucketmq_packet::message::{Message, QueueEntry};
 pub use durable::DurableStore;
 pub use memory::MemoryStore;
 pub use retained::Retained;
+pub use root::Root;
 pub use shard::{ShardCountError, ShardId, Shards};
 pub use store::{
     BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,

@@ -221,6 +221,30 @@ pub struct DecodeError {
     pub fault: Fault,
 }
 
+/// `value`, of a record of `kind`, as this release writes it; `None` when it stands so already.
+pub fn rewrite(kind: Kind, value: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+    fn newest<R: Record>(value: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+        let record = R::decode(value)?;
+        Ok((value.first() != Some(&R::VERSION)).then(|| record.encode()))
+    }
+    match kind {
+        Kind::Format => newest::<format::Format>(value),
+        Kind::Session => newest::<session::Session>(value),
+        Kind::Subscription => newest::<subscription::Subscription>(value),
+        Kind::Queue => newest::<queue::Chunk>(value),
+        Kind::Payload => newest::<payload::Payload>(value),
+        Kind::Inbound => newest::<inbound::Inbound>(value),
+        Kind::Retained => newest::<retained::Retained>(value),
+        Kind::Will => newest::<will::Will>(value),
+        Kind::Outbox => newest::<outbox::Row>(value),
+        Kind::Applied => newest::<applied::Applied>(value),
+        Kind::Group => newest::<group::Group>(value),
+        Kind::Released => newest::<payload::Released>(value),
+        Kind::Cursor => newest::<cursor::Cursor>(value),
+        Kind::Handshake => newest::<handshake::Handshake>(value),
+    }
+}
+
 /// A test that a record and its key come back, and that no prefix of either does.
 #[cfg(test)]
 pub(crate) fn round_trip<R>(key: &R::Key, record: &R)

@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -13,6 +13,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("broker/bucket", &["e2e/servers"]),
     ("broker/cluster", &["broker/packet", "broker/storage"]),
     ("broker/import", &["broker/packet", "broker/storage"]),
+    ("broker/offline", &["broker/packet", "broker/storage", "broker/cluster"]),
     ("broker/admin", &["broker/packet"]),
     (
         "broker/server",

@@ -1,0 +1,235 @@
+//! One shard as objects: how many there are, what the manifest says of them, and whether each of them can be read to its end.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+use serde::Serialize;
+use slatedb::admin::{Admin, AdminBuilder};
+use slatedb::{SstReader, VersionedManifest, WalReader};
+use thiserror::Error;
+
+use super::failed;
+use crate::durable::Place;
+use crate::root::Root;
+use crate::shard::ShardId;
+use crate::store::ReadError;
+
+/// The objects of one shard.
+pub struct Objects {
+    place: Place,
+    shard: ShardId,
+    path: Path,
+    admin: Admin,
+}
+
+/// What there is, and what the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// Objects below the shard's folder.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The newest manifest.
+    pub manifest: u64,
+    /// Openings for writing so far.
+    pub writer_epoch: u64,
+    /// The same of compaction.
+    pub compactor_epoch: u64,
+    /// Tables of level 0 that the manifest names.
+    pub tables_level_0: u64,
+    /// Tables in sorted runs.
+    pub tables_sorted: u64,
+    /// Estimated bytes of all tables.
+    pub table_bytes: u64,
+    /// Objects of the log that an opening has to read.
+    pub log_objects: u64,
+    /// Checkpoints, snapshots among them.
+    pub checkpoints: u64,
+    /// Other folders with tables of this shard: it was restored from there.
+    pub tables_elsewhere: Vec<String>,
+}
+
+/// An object that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
+#[error("{object}: {problem}")]
+pub struct ObjectFault {
+    /// Its key below the prefix.
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Objects {
+    /// Those of `shard` in `root`.
+    pub fn new(place: &Place, root: &Root, shard: ShardId) -> Self {
+        let path = root.shard(place, shard);
+        let admin = AdminBuilder::new(path.clone(), place.bucket.clone()).build();
+        Self { place: place.clone(), shard, path, admin }
+    }
+
+    /// True when there is none.
+    pub async fn are_none(&self) -> Result<bool, ReadError> {
+        let mut listed = self.place.bucket.list(Some(&self.path));
+        listed.try_next().await.map(|first| first.is_none()).map_err(|error| failed(self.shard, error))
+    }
+
+    async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, ReadError> {
+        let folder = if folder.is_empty() { self.path.clone() } else { self.path.clone().join(folder) };
+        self.place.bucket.list(Some(&folder)).try_collect().await.map_err(|error| failed(self.shard, error))
+    }
+
+    async fn manifest(&self) -> Result<VersionedManifest, ReadError> {
+        let manifest = self.admin.read_manifest(None).await.map_err(|error| failed(self.shard, error))?;
+        manifest.ok_or_else(|| failed(self.shard, NoManifest))
+    }
+
+    /// Counts them.
+    pub async fn facts(&self) -> Result<Facts, ReadError> {
+        let (objects, manifest) = (self.list("").await?, self.manifest().await?);
+        let trees = manifest.segments().iter().map(|segment| (segment.l0(), segment.compacted()));
+        let (mut level_0, mut sorted, mut table_bytes) = (0, 0, 0);
+        for (l0, runs) in trees.chain([(manifest.l0(), manifest.compacted())]) {
+            level_0 += l0.len() as u64;
+            sorted += runs.iter().map(|run| run.sst_views().len() as u64).sum::<u64>();
+            table_bytes += l0.iter().map(|table| table.estimate_size()).sum::<u64>();
+            table_bytes += runs.iter().map(|run| run.estimate_size()).sum::<u64>();
+        }
+        let elsewhere = manifest.external_dbs().iter().filter(|other| !other.sst_ids.is_empty());
+        let first = manifest.replay_after_wal_id() + 1;
+        Ok(Facts {
+            objects: objects.len() as u64,
+            bytes: objects.iter().map(|object| object.size).sum(),
+            manifest: manifest.id(),
+            writer_epoch: manifest.writer_epoch(),
+            compactor_epoch: manifest.compactor_epoch(),
+            tables_level_0: level_0,
+            tables_sorted: sorted,
+            table_bytes,
+            log_objects: self.list("wal").await?.iter().filter(|object| number_of(object).is_some_and(|id| id >= first)).count() as u64,
+            checkpoints: manifest.checkpoints().len() as u64,
+            tables_elsewhere: elsewhere.map(|other| other.path.clone()).collect(),
+        })
+    }
+
+    /// Reads every object that counts, to its end: all manifests, the tables of the newest one and of those that checkpoints name, and the log
+    /// from where an opening begins to read it. `read` is told how many there were, after each.
+    pub async fn check(&self, read: &mut (dyn FnMut(u64) + Send)) -> Result<Vec<ObjectFault>, ReadError> {
+        let (mut faults, mut count) = (Vec::new(), 0);
+        let mut manifests = Vec::new();
+        for object in self.list("manifest").await? {
+            let Some(id) = number_of(&object) else { continue };
+            count += 1;
+            read(count);
+            match self.admin.read_manifest(Some(id)).await {
+                Ok(Some(manifest)) => manifests.push(manifest),
+                // Deleted since it was listed.
+                Ok(None) => {}
+                Err(error) => faults.push(fault(&object.location, &error)),
+            }
+        }
+        let Some(newest) = manifests.iter().max_by_key(|manifest| manifest.id()) else {
+            if faults.is_empty() {
+                let problem = NoManifest.to_string();
+                faults.push(ObjectFault { object: self.path.clone().join("manifest").to_string(), problem });
+            }
+            return Ok(faults);
+        };
+        let pinned: HashSet<u64> = newest.checkpoints().iter().map(|checkpoint| checkpoint.manifest_id).collect();
+        let missing = pinned.iter().filter(|id| !manifests.iter().any(|manifest| manifest.id() == **id));
+        faults.extend(missing.map(|id| ObjectFault {
+            object: self.path.clone().join("manifest").join(format!("{id:020}.manifest")).to_string(),
+            problem: "is named by a checkpoint and is not there".into(),
+        }));
+        let mut done = HashSet::new();
+        for manifest in manifests.iter().filter(|manifest| manifest.id() == newest.id() || pinned.contains(&manifest.id())) {
+            self.check_tables(manifest, &mut done, &mut faults, &mut count, read).await;
+        }
+        self.check_log(newest, &mut faults, &mut count, read).await?;
+        Ok(faults)
+    }
+
+    async fn check_tables(
+        &self,
+        manifest: &VersionedManifest,
+        done: &mut HashSet<String>,
+        faults: &mut Vec<ObjectFault>,
+        count: &mut u64,
+        read: &mut (dyn FnMut(u64) + Send),
+    ) {
+        let elsewhere: HashMap<_, Path> = manifest
+            .external_dbs()
+            .iter()
+            .flat_map(|other| other.sst_ids.iter().map(|id| (id.value(), Path::from(other.path.as_str()))))
+            .collect();
+        for table in manifest.all_sst_views() {
+            let id = table.sst.id.value();
+            let folder = elsewhere.get(&id).unwrap_or(&self.path);
+            let object = folder.clone().join("compacted").join(format!("{id}.sst"));
+            if !done.insert(object.to_string()) {
+                continue;
+            }
+            *count += 1;
+            read(*count);
+            if let Err(error) = read_table(&self.place, folder, id).await {
+                faults.push(fault(&object, &error));
+            }
+        }
+    }
+
+    async fn check_log(
+        &self,
+        newest: &VersionedManifest,
+        faults: &mut Vec<ObjectFault>,
+        count: &mut u64,
+        read: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<(), ReadError> {
+        let log = WalReader::new(self.path.clone(), self.place.bucket.clone());
+        let object = |id: u64| self.path.clone().join("wal").join(format!("{id:020}.sst"));
+        let first = newest.replay_after_wal_id() + 1;
+        let files = log.list(first..).await.map_err(|error| failed(self.shard, error))?;
+        let mut expected = first;
+        for file in files {
+            for gone in expected..file.id {
+                faults.push(ObjectFault { object: object(gone).to_string(), problem: "is not there, and later ones are".into() });
+            }
+            expected = file.id + 1;
+            *count += 1;
+            read(*count);
+            let outcome = async {
+                let mut rows = file.iterator().await?;
+                while rows.next().await?.is_some() {}
+                Ok::<(), slatedb::Error>(())
+            };
+            if let Err(error) = outcome.await {
+                faults.push(fault(&object(file.id), &error));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads every block.
+async fn read_table(place: &Place, folder: &Path, id: ulid::Ulid) -> Result<(), slatedb::Error> {
+    let table = SstReader::new(folder.clone(), place.bucket.clone(), None, None).open(id).await?;
+    table.stats().await?;
+    for block in 0..table.index().await?.len() {
+        table.read_block(block).await?;
+    }
+    Ok(())
+}
+
+/// The number an object is called by.
+fn number_of(object: &ObjectMeta) -> Option<u64> {
+    object.location.filename()?.split('.').next()?.parse().ok()
+}
+
+fn fault(object: &Path, error: &slatedb::Error) -> ObjectFault {
+    let problem = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    ObjectFault { object: object.to_string(), problem: problem.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
+}
+
+#[derive(Debug, Error)]
+#[error("there is no manifest: it is not a shard")]
+struct NoManifest;
