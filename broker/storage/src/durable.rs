@@ -119,7 +119,7 @@ impl OpenError {
         match self {
             Self::Database { source, .. } => damage::is_damage_at_opening(source),
             Self::Record { .. } => true,
-            Self::Format { .. } => false,
+            Self::Root(_) | Self::Format { .. } => false,
         }
     }
 }
