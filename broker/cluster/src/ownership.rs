@@ -398,6 +398,12 @@ impl Held {
         }
     }
 
+    /// Stops reading and giving signs of life, and releases nothing: for who deletes all there is.
+    pub async fn forget(mut self) {
+        self.confirmation.withhold();
+        self.tasks.shutdown().await;
+    }
+
     /// The shards are closed: whoever wants them may have them.
     pub async fn release(mut self) {
         self.confirmation.withhold();

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bucketmq_cluster::ObjectError;
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::offline::{At, Reader, Writer};
+use bucketmq_storage::offline::{Reader, Writer};
 use bucketmq_storage::record::Kind;
-use bucketmq_storage::root::{FIRST_FOLDER, Root, RootError};
+use bucketmq_storage::root::{FIRST_FOLDER, ROOT_OBJECT, Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
 use futures_util::TryStreamExt;
 use object_store::ObjectStore;
@@ -57,7 +57,7 @@ pub enum CloneError {
     Root(#[from] RootError),
 }
 
-/// Copies `site`, as it is now or as it was at `snapshot`, into `target`, which begins at its prefix and is empty.
+/// Copies `site`, as it was at `snapshot` or as it is while nobody writes there, into `target`, which begins at its prefix and is empty.
 pub async fn clone(
     site: &Site,
     snapshot: Option<&Snapshot>,
@@ -65,16 +65,13 @@ pub async fn clone(
     progress: Progress<'_>,
 ) -> Result<Cloned, CloneError> {
     let to = Place { bucket: target, prefix: Path::default(), shards: site.place.shards };
-    if let Some(object) = to.bucket.list(None).try_next().await? {
-        return Err(CloneError::NotEmpty(object.location.to_string()));
-    }
+    expect_only(&to, &[]).await?;
     let unfinished = Root::begin_unfinished(&to).await?;
-    let from = snapshot.map_or_else(|| site.root.clone(), |snapshot| Root::at(&snapshot.folder));
+    // A broker that has begun there meanwhile has either been seen now, or sees that this is not finished.
+    expect_only(&to, &[ROOT_OBJECT]).await?;
     let mut cloned = Cloned::default();
     for shard in site.place.shards.all() {
-        let checkpoint = snapshot.and_then(|snapshot| snapshot.shards.iter().find(|of| of.shard == shard.0));
-        let at = checkpoint.map_or_else(|| site.now(), |of| At::Checkpoint(of.checkpoint));
-        let reader = Reader::open(&site.place, &from, shard, at).await?;
+        let reader = open(site, snapshot, shard).await?;
         let copied = copy(&reader, &to, shard, &mut cloned, progress).await;
         reader.close().await;
         copied?;
@@ -83,6 +80,24 @@ pub async fn clone(
     begin_epochs(&to, cloned.epoch).await?;
     unfinished.replace(&to, FIRST_FOLDER).await?;
     Ok(cloned)
+}
+
+/// `shard` as it was at `snapshot`, or as it is.
+pub(crate) async fn open(site: &Site, snapshot: Option<&Snapshot>, shard: ShardId) -> Result<Reader, ReadError> {
+    match snapshot {
+        None => Reader::open(&site.place, &site.root, shard, site.now()).await,
+        Some(snapshot) => Reader::open(&site.place, &snapshot.root_of(shard), shard, snapshot.at(shard)?).await,
+    }
+}
+
+async fn expect_only(place: &Place, allowed: &[&str]) -> Result<(), CloneError> {
+    let mut listed = place.bucket.list(None);
+    while let Some(object) = listed.try_next().await? {
+        if !allowed.contains(&object.location.as_ref()) {
+            return Err(CloneError::NotEmpty(object.location.to_string()));
+        }
+    }
+    Ok(())
 }
 
 async fn copy(reader: &Reader, to: &Place, shard: ShardId, cloned: &mut Cloned, progress: Progress<'_>) -> Result<(), ReadError> {

@@ -4,23 +4,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucketmq_cluster::{Confirmation, Held, Member, ObjectError, Objects, Ownership, TakeError, Takeover};
+use bucketmq_cluster::{Confirmation, Held, HostLock, Member, ObjectError, Objects, Own, Ownership, TakeError, Takeover};
 use bucketmq_storage::ShardId;
 use bucketmq_storage::durable::Place;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use rand::Rng;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::Progress;
 
 /// An owner that lives shows it within ten seconds, and one that does not is asked for three; then some for a slow bucket.
 const WAIT_MAX: Duration = Duration::from_secs(25);
+/// An owner that lives is recognized within this time: it writes a sign of life every five seconds.
+const LOOK: Duration = Duration::from_millis(500);
 /// Attempts to raise an epoch while somebody else changes the same object.
 const RAISE_ATTEMPTS: u32 = 10;
 
-/// The prefix is this process's for as long as it lives.
+/// The prefix is this process's for as long as it lives, or until a broker that was told to take over asks for it.
 pub struct Exclusive {
     held: Held,
-    objects: Objects,
+    member: Member,
+    bucket: Arc<dyn ObjectStore>,
     shards: bucketmq_storage::Shards,
 }
 
@@ -28,8 +34,14 @@ pub struct Exclusive {
 #[derive(Debug, Error)]
 pub enum OwnError {
     /// A broker has it.
-    #[error("the broker {by} owns this bucket and lives: stop it first")]
+    #[error("{by} owns this bucket and lives: stop it first")]
     Owned {
+        /// Its name.
+        by: String,
+    },
+    /// A broker wants it, or has it already.
+    #[error("{by} was told to take this bucket over: nothing more was done to it")]
+    Wanted {
         /// Its name.
         by: String,
     },
@@ -43,15 +55,27 @@ pub enum OwnError {
 
 /// The member that `own/00` names.
 pub async fn owner(place: &Place) -> Result<Option<String>, OwnError> {
-    let (own, _) = Objects::new(place.bucket.clone()).own(ShardId(0)).await?;
-    Ok(own.and_then(|own| own.owner).map(|owner| owner.member))
+    Ok(first(&Objects::new(place.bucket.clone())).await?.and_then(|own| own.owner).map(|owner| owner.member))
 }
 
-/// Makes sure that no broker owns the prefix, and that none comes to own it until the [`Exclusive`] is released. A broker that died without a word
-/// is recognized by its silence, so this may take a quarter of a minute. `lock`: the file whose lock decides when the bucket is a directory.
+async fn first(objects: &Objects) -> Result<Option<Own>, ObjectError> {
+    objects.own(ShardId(0)).await.map(|(own, _)| own)
+}
+
+/// Makes sure that no broker owns the prefix, and that none comes to own it until the [`Exclusive`] is released. One that lives is recognized by its
+/// lock or its next sign of life, within five seconds; one that died without a word by its silence, which takes a quarter of a minute. `lock`: the
+/// file whose lock decides when the bucket is a directory.
 pub async fn ensure_not_owned(place: &Place, lock: Option<PathBuf>, progress: Progress<'_>) -> Result<Exclusive, OwnError> {
-    let mut ownership = Ownership::new(place.bucket.clone(), place.shards, Member::of_this_host(), Takeover::Never);
+    // A name of its own: under that of a broker it would take the shards from it.
+    let name = format!("bucket-tool-{:08x}", rand::rng().random::<u32>());
+    let member = Member::named(&name).expect("letters, digits and '-'");
+    let mut ownership = Ownership::new(place.bucket.clone(), place.shards, member.clone(), Takeover::Never);
     if let Some(file) = lock {
+        // What is got is let go of here: it is taken below, with what else there is to do.
+        if matches!(HostLock::of(&file), Ok(HostLock::Taken)) {
+            let by = owner(place).await?.unwrap_or_else(|| "another process of this host".to_owned());
+            return Err(OwnError::Owned { by });
+        }
         ownership = ownership.with_directory_lock(file);
     }
     let mut by = String::new();
@@ -61,10 +85,46 @@ pub async fn ensure_not_owned(place: &Place, lock: Option<PathBuf>, progress: Pr
             progress(&format!("{by} is written down as the owner: looking whether it lives"));
         }
     };
-    let taken = timeout(WAIT_MAX, ownership.take(Arc::new(Confirmation::pending()), &mut on_wait)).await;
+    let objects = Objects::new(place.bucket.clone());
+    let taken = tokio::select! {
+        biased;
+        taken = timeout(WAIT_MAX, ownership.take(Arc::new(Confirmation::pending()), &mut on_wait)) => taken.ok(),
+        alive = life(&objects) => {
+            by = alive;
+            None
+        }
+    };
     match taken {
-        Ok(held) => Ok(Exclusive { held: held?, objects: Objects::new(place.bucket.clone()), shards: place.shards }),
-        Err(_) => Err(OwnError::Owned { by }),
+        Some(held) => Ok(Exclusive { held: held?, member, bucket: place.bucket.clone(), shards: place.shards }),
+        None => {
+            remove_note(&*place.bucket, &member).await;
+            Err(OwnError::Owned { by })
+        }
+    }
+}
+
+/// Waits for a proof that an owner lives: its name.
+async fn life(objects: &Objects) -> String {
+    let mut last: Option<(String, u64)> = None;
+    loop {
+        let began = Instant::now();
+        if let Ok(Some(Own { owner: Some(owner), .. })) = first(objects).await {
+            let note = objects.note(&owner.member).await.ok().flatten().filter(|note| note.incarnation == owner.incarnation);
+            let seen = note.map(|note| (note.incarnation, note.count));
+            let has_moved = last.as_ref().zip(seen.as_ref()).is_some_and(|(before, now)| before.0 == now.0 && before.1 < now.1);
+            if has_moved {
+                return owner.member;
+            }
+            last = seen.or(last);
+        }
+        sleep(LOOK.saturating_sub(began.elapsed())).await;
+    }
+}
+
+/// A tool comes once: what it has left would lie there for a week.
+async fn remove_note(bucket: &dyn ObjectStore, member: &Member) {
+    if let Err(error) = bucket.delete(&Path::from(format!("members/{}", member.name))).await {
+        tracing::debug!(%error, "the sign of life of a tool stays until a broker removes it");
     }
 }
 
@@ -74,17 +134,38 @@ impl Exclusive {
         self.held.epochs().iter().copied().max().unwrap_or(0)
     }
 
+    /// Makes sure that it still is, before what cannot be taken back: no broker has it, and none asks for it.
+    pub async fn check(&self) -> Result<(), OwnError> {
+        let own = first(&Objects::new(self.bucket.clone())).await?;
+        let claim = own.as_ref().and_then(|own| own.claim.as_ref());
+        match &own {
+            Some(own) if own.is_owned_by(&self.member) && claim.is_none() => Ok(()),
+            _ => {
+                let owner = own.as_ref().and_then(|own| own.owner.as_ref()).map(|owner| &owner.member);
+                let by = claim.map(|claim| &claim.member).or(owner).map_or("somebody else", String::as_str);
+                Err(OwnError::Wanted { by: by.to_owned() })
+            }
+        }
+    }
+
     /// Raises the epoch of every shard to `epoch` at least: the next broker numbers the rows of its outboxes above it.
     pub async fn raise_epochs(&self, epoch: u64) -> Result<(), ObjectError> {
+        let objects = Objects::new(self.bucket.clone());
         for shard in self.shards.all() {
-            raise(&self.objects, shard, epoch).await?;
+            raise(&objects, shard, epoch).await?;
         }
         Ok(())
+    }
+
+    /// Writes no more signs of life, and leaves it to the caller to delete what says whose it is.
+    pub(crate) async fn forget(self) {
+        self.held.forget().await;
     }
 
     /// Lets it go.
     pub async fn release(self) {
         self.held.release().await;
+        remove_note(&*self.bucket, &self.member).await;
     }
 }
 

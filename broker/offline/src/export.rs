@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use bucketmq_storage::offline::{At, Reader};
+use bucketmq_storage::offline::Reader;
 use bucketmq_storage::record::cursor::Cursor;
 use bucketmq_storage::record::format::Format;
 use bucketmq_storage::record::group::Group;
@@ -15,7 +15,6 @@ use bucketmq_storage::record::session::{Presence, Session, SessionKey};
 use bucketmq_storage::record::subscription::Subscription;
 use bucketmq_storage::record::will::Will;
 use bucketmq_storage::record::{DecodeError, Kind, Record};
-use bucketmq_storage::root::Root;
 use bucketmq_storage::{ReadError, SessionNumber};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -49,7 +48,6 @@ pub async fn export(
     out: &mut (dyn Write + Send),
     progress: Progress<'_>,
 ) -> Result<u64, ExportError> {
-    let from = snapshot.map_or_else(|| site.root.clone(), |snapshot| Root::at(&snapshot.folder));
     let head = json!({
         "kind": "export",
         "schema": SCHEMA,
@@ -60,9 +58,7 @@ pub async fn export(
     writeln!(out, "{head}")?;
     let mut lines = 1;
     for shard in site.place.shards.all() {
-        let checkpoint = snapshot.and_then(|snapshot| snapshot.shards.iter().find(|of| of.shard == shard.0));
-        let at = checkpoint.map_or_else(|| site.now(), |of| At::Checkpoint(of.checkpoint));
-        let reader = Reader::open(&site.place, &from, shard, at).await?;
+        let reader = crate::clone::open(site, snapshot, shard).await?;
         let outcome = export_shard(&reader, out, &mut lines, progress).await;
         reader.close().await;
         outcome?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bucketmq_cluster::ObjectError;
-use bucketmq_storage::offline::{At, Reader, Writer, move_objects};
+use bucketmq_storage::offline::{At, Reader, Writer, copy_objects, delete_objects};
 use bucketmq_storage::record::Record;
 use bucketmq_storage::{ReadError, ShardId};
 use object_store::path::Path;
@@ -13,7 +13,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::Progress;
-use crate::exclusive::Exclusive;
+use crate::exclusive::{Exclusive, OwnError};
 use crate::json::{hex, now_ms, stamp};
 use crate::site::Site;
 use crate::snapshot::{self, SnapshotError};
@@ -52,9 +52,9 @@ pub enum RepairError {
     /// Snapshots could not be looked at.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
-    /// Giving the shard up would take sound snapshots with it.
-    #[error("the snapshots {} hold this shard: restore one of them, or delete them first", .0.join(", "))]
-    InSnapshots(Vec<String>),
+    /// A broker has come for the bucket meanwhile.
+    #[error(transparent)]
+    Own(#[from] OwnError),
     /// There is no such shard.
     #[error("there is no shard {0}: {1} shards, from 00")]
     NoShard(ShardId, u16),
@@ -93,7 +93,7 @@ async fn mend_shard(site: &Site, shard: ShardId, findings: &[&Finding], repaired
     }
     reader.close().await;
     if !kept.is_empty() {
-        let object = format!("{ABANDONED}/{shard}-{}/records.jsonl", stamp(now_ms()));
+        let object = format!("{ABANDONED}/{}/{shard}.jsonl", stamp(now_ms()));
         site.place.bucket.put(&Path::from(object.as_str()), PutPayload::from(kept)).await?;
         repaired.kept_in.push(object);
     }
@@ -123,21 +123,22 @@ pub struct Abandoned {
     pub objects: u64,
     /// Where they are now, below the prefix.
     pub to: String,
+    /// Snapshots that hold it, and have it from there now.
+    pub snapshots: u64,
 }
 
-/// Gives `shard` up: its objects go aside, whole, and the next broker begins it anew. The caller holds the prefix.
-pub async fn abandon(site: &Site, _exclusive: &Exclusive, shard: ShardId, progress: Progress<'_>) -> Result<Abandoned, RepairError> {
+/// Gives `shard` up: its objects go aside, whole, and the next broker begins it anew. Snapshots find it where it went.
+pub async fn abandon(site: &Site, exclusive: &Exclusive, shard: ShardId, progress: Progress<'_>) -> Result<Abandoned, RepairError> {
     if shard.0 >= site.place.shards.count() {
         return Err(RepairError::NoShard(shard, site.place.shards.count()));
     }
-    let snapshots = snapshot::list(&site.place).await?;
-    let holding: Vec<String> =
-        snapshots.into_iter().filter(|snapshot| snapshot.folder == site.root.folder()).map(|snapshot| snapshot.name).collect();
-    if !holding.is_empty() {
-        return Err(RepairError::InSnapshots(holding));
-    }
-    let to = format!("{ABANDONED}/{shard}-{}", stamp(now_ms()));
-    progress(&format!("moving shard {shard} to {to}"));
-    let objects = move_objects(&site.place, &format!("{}/{shard}", site.root.folder()), &to).await?;
-    Ok(Abandoned { shard: shard.0, objects, to })
+    let folder = format!("{ABANDONED}/{}", stamp(now_ms()));
+    let (from, to) = (format!("{}/{shard}", site.root.folder()), format!("{folder}/{shard}"));
+    progress(&format!("copying shard {shard} to {to}"));
+    let objects = copy_objects(&site.place, &from, &to).await?;
+    exclusive.check().await?;
+    let snapshots = snapshot::follow(&site.place, site.root.folder(), shard, &folder).await?;
+    progress(&format!("deleting {from}"));
+    delete_objects(&site.place, &from).await?;
+    Ok(Abandoned { shard: shard.0, objects, to, snapshots })
 }

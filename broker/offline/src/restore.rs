@@ -11,7 +11,7 @@ use bucketmq_storage::{ReadError, ShardId};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::exclusive::Exclusive;
+use crate::exclusive::{Exclusive, OwnError};
 use crate::json::{now_ms, stamp};
 use crate::site::Site;
 use crate::snapshot::{self, Snapshot, SnapshotError};
@@ -56,6 +56,9 @@ pub enum RestoreError {
     /// An epoch could not be raised.
     #[error("an epoch could not be raised")]
     Epoch(#[from] ObjectError),
+    /// A broker has come for the bucket meanwhile.
+    #[error(transparent)]
+    Own(#[from] OwnError),
     /// The new folder could not be put in force.
     #[error(transparent)]
     Root(#[from] RootError),
@@ -73,11 +76,11 @@ pub async fn restore(site: &Site, exclusive: &Exclusive, snapshot: &Snapshot, pr
         Ok(before) => (Some(before.name), None),
         Err(error) => (None, Some(chain(&error))),
     };
-    let from = Root::at(&snapshot.folder);
     let to = Root::at(&format!("{RESTORED}/{}", stamp(now_ms())));
     let mut epoch = exclusive.epoch();
     for shard in &snapshot.shards {
         let (id, at) = (ShardId(shard.shard), At::Checkpoint(shard.checkpoint));
+        let from = snapshot.root_of(id);
         progress(&format!("restoring shard {id}"));
         epoch = epoch.max(last_epoch(site, &from, id, at).await?);
         // What is in force may be damaged, which can be why somebody restores.
@@ -89,6 +92,7 @@ pub async fn restore(site: &Site, exclusive: &Exclusive, snapshot: &Snapshot, pr
         format.filter(|format| format.shard == shard).ok_or_else(|| ReadError { shard, source: "it is not this shard".into() })?;
     }
     exclusive.raise_epochs(epoch).await?;
+    exclusive.check().await?;
     site.root.replace(&site.place, to.folder()).await?;
     Ok(Restored {
         snapshot: snapshot.name.clone(),

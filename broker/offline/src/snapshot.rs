@@ -3,10 +3,11 @@
 //! `snapshots/<time>-<label>.json` lists them. The checkpoints stand in the manifests of the shards, so nothing they name is deleted until the
 //! snapshot is. Written by a broker while it serves, or by a tool when none does.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::offline::{Objects, Writer, delete_checkpoint};
+use bucketmq_storage::offline::{At, Objects, Writer, delete_checkpoint};
 use bucketmq_storage::root::{Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
 use futures_util::TryStreamExt;
@@ -46,6 +47,9 @@ pub struct Snapshot {
     pub scheduled: bool,
     /// The folder of the shards.
     pub folder: String,
+    /// Shards that were given up since, and the folders they are in instead.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moved: BTreeMap<u16, String>,
     /// How long acknowledgements were held for it; `None` when no broker was serving.
     pub held_ms: Option<u64>,
     /// The checkpoint of each.
@@ -117,18 +121,48 @@ impl Snapshot {
             made_by: env!("CARGO_PKG_VERSION").to_owned(),
             scheduled,
             folder: folder.to_owned(),
+            moved: BTreeMap::new(),
             held_ms: held.map(|held| held.as_millis() as u64),
             shards,
         }
     }
 
+    /// Where the database of `shard` is.
+    pub fn root_of(&self, shard: ShardId) -> Root {
+        Root::at(self.moved.get(&shard.0).unwrap_or(&self.folder))
+    }
+
+    /// What `shard` was.
+    pub fn at(&self, shard: ShardId) -> Result<At, ReadError> {
+        let checkpoint = self.shards.iter().find(|of| of.shard == shard.0).map(|of| At::Checkpoint(of.checkpoint));
+        checkpoint.ok_or_else(|| ReadError { shard, source: format!("the snapshot {} does not hold it", self.name).into() })
+    }
+
     /// Writes it into the list.
     pub async fn save(&self, place: &Place) -> Result<(), SnapshotError> {
+        self.write(place, PutMode::Create).await
+    }
+
+    async fn write(&self, place: &Place, mode: PutMode) -> Result<(), SnapshotError> {
         let payload = PutPayload::from(serde_json::to_vec_pretty(self).expect("numbers and texts"));
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        place.bucket.put_opts(&object(&self.name), payload, options).await?;
+        place.bucket.put_opts(&object(&self.name), payload, PutOptions { mode, ..PutOptions::default() }).await?;
         Ok(())
     }
+}
+
+/// Says in every snapshot of `folder` that `shard` is in the folder `to` now: how many there are.
+pub(crate) async fn follow(place: &Place, folder: &str, shard: ShardId, to: &str) -> Result<u64, SnapshotError> {
+    let mut followed = 0;
+    for mut snapshot in list(place).await?.into_iter().filter(|snapshot| snapshot.folder == folder) {
+        // Given up before: what it holds of that shard is what was there then.
+        if snapshot.moved.contains_key(&shard.0) {
+            continue;
+        }
+        snapshot.moved.insert(shard.0, to.to_owned());
+        snapshot.write(place, PutMode::Overwrite).await?;
+        followed += 1;
+    }
+    Ok(followed)
 }
 
 fn object(name: &str) -> Path {
@@ -231,10 +265,11 @@ pub struct Deleted {
 /// A broker may be serving meanwhile.
 pub async fn delete(place: &Place, snapshot: &Snapshot) -> Result<Deleted, SnapshotError> {
     place.bucket.delete(&object(&snapshot.name)).await?;
-    let root = Root::at(&snapshot.folder);
     let mut deleted = Deleted { name: snapshot.name.clone(), folder: None, objects: 0 };
     if is_needed(place, &snapshot.folder).await? {
-        drop_checkpoints(place, &root, &snapshot.shards).await;
+        for shard in &snapshot.shards {
+            drop_checkpoints(place, &snapshot.root_of(ShardId(shard.shard)), std::slice::from_ref(shard)).await;
+        }
         return Ok(deleted);
     }
     let objects: Vec<_> = place.bucket.list(Some(&Path::from(snapshot.folder.as_str()))).try_collect().await?;

@@ -16,13 +16,14 @@ pub use writer::Writer;
 
 use std::error::Error;
 
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::durable::Place;
 use crate::record::Record;
 use crate::record::format::Format;
-use crate::root::Root;
+use crate::root::{Root, join};
 use crate::shard::{ShardId, Shards};
 use crate::store::ReadError;
 
@@ -37,7 +38,7 @@ fn failed(shard: ShardId, source: impl Error + Send + Sync + 'static) -> ReadErr
 ///
 /// The number stands in every shard, so any of them that can be read will do.
 pub async fn count_shards(place: &Place, root: &Root) -> Result<Option<Shards>, ReadError> {
-    let folder = crate::root::join(&place.prefix, root.folder());
+    let folder = join(&place.prefix, root.folder());
     let listed = place.bucket.list_with_delimiter(Some(&folder)).await.map_err(|error| failed(ShardId(0), error))?;
     let mut numbers: Vec<u16> = listed.common_prefixes.iter().filter_map(|path| path.filename()?.parse().ok()).collect();
     numbers.sort_unstable();
@@ -60,17 +61,21 @@ pub async fn format_of(place: &Place, root: &Root, shard: ShardId) -> Result<Opt
     value?.map(|value| Format::decode(&value).map_err(|error| failed(shard, error))).transpose()
 }
 
-/// Moves every object below `from` to below `to`, both from the prefix: copies all, then deletes them. How many.
-pub async fn move_objects(place: &Place, from: &str, to: &str) -> Result<u64, object_store::Error> {
-    use futures_util::TryStreamExt;
-    let (from, to) = (crate::root::join(&place.prefix, from), crate::root::join(&place.prefix, to));
+/// Copies every object below `from` to below `to`, both from the prefix: how many.
+pub async fn copy_objects(place: &Place, from: &str, to: &str) -> Result<u64, object_store::Error> {
+    let (from, to) = (join(&place.prefix, from), join(&place.prefix, to));
     let objects: Vec<_> = place.bucket.list(Some(&from)).try_collect().await?;
     for object in &objects {
-        let rest: Path = to.parts().chain(object.location.prefix_match(&from).into_iter().flatten()).collect();
-        place.bucket.copy(&object.location, &rest).await?;
-    }
-    for object in &objects {
-        place.bucket.delete(&object.location).await?;
+        let target: Path = to.parts().chain(object.location.prefix_match(&from).into_iter().flatten()).collect();
+        place.bucket.copy(&object.location, &target).await?;
     }
     Ok(objects.len() as u64)
+}
+
+/// Deletes every object below `folder`, which counts from the prefix: how many.
+pub async fn delete_objects(place: &Place, folder: &str) -> Result<u64, object_store::Error> {
+    let folder = join(&place.prefix, folder);
+    let objects = place.bucket.list(Some(&folder)).map_ok(|object| object.location).boxed();
+    let deleted: Vec<_> = place.bucket.delete_stream(objects).try_collect().await?;
+    Ok(deleted.len() as u64)
 }

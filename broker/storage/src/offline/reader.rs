@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use slatedb::config::DbReaderOptions;
+use slatedb::config::{DbReaderOptions, ScanOptions};
 use slatedb::{DbIterator, DbReader, DbReaderMode};
 use uuid::Uuid;
 
@@ -18,6 +18,8 @@ use crate::store::ReadError;
 
 /// A reader stays with what it found when it was opened.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Read of a table at once, one for each table that is being read: many rows for one request.
+const READ_AHEAD_BYTES: usize = 256 * 1024;
 /// A reader that pins what it reads says so again in half of this time.
 const PINNED: Duration = Duration::from_secs(600);
 
@@ -95,7 +97,8 @@ impl Reader {
 
     /// All rows whose key begins with `prefix`, which is not empty.
     pub async fn rows_of(&self, prefix: &[u8]) -> Result<Rows, ReadError> {
-        let rows = self.db.scan_prefix(prefix, ..).await.map_err(|error| failed(self.shard, error))?;
+        let options = ScanOptions { read_ahead_bytes: READ_AHEAD_BYTES, ..ScanOptions::default() };
+        let rows = self.db.scan_prefix_with_options(prefix, .., &options).await.map_err(|error| failed(self.shard, error))?;
         Ok(Rows { shard: self.shard, rows })
     }
 
