@@ -57,6 +57,11 @@ pub enum CloneError {
     Root(#[from] RootError),
 }
 
+/// Makes sure that there is nothing at `target`.
+pub async fn expect_empty(target: Arc<dyn ObjectStore>) -> Result<(), CloneError> {
+    expect_only(&*target, &[]).await
+}
+
 /// Copies `site`, as it was at `snapshot` or as it is while nobody writes there, into `target`, which begins at its prefix and is empty.
 pub async fn clone(
     site: &Site,
@@ -65,10 +70,10 @@ pub async fn clone(
     progress: Progress<'_>,
 ) -> Result<Cloned, CloneError> {
     let to = Place { bucket: target, prefix: Path::default(), shards: site.place.shards };
-    expect_only(&to, &[]).await?;
+    expect_only(&*to.bucket, &[]).await?;
     let unfinished = Root::begin_unfinished(&to).await?;
     // A broker that has begun there meanwhile has either been seen now, or sees that this is not finished.
-    expect_only(&to, &[ROOT_OBJECT]).await?;
+    expect_only(&*to.bucket, &[ROOT_OBJECT]).await?;
     let mut cloned = Cloned::default();
     for shard in site.place.shards.all() {
         let reader = open(site, snapshot, shard).await?;
@@ -90,8 +95,8 @@ pub(crate) async fn open(site: &Site, snapshot: Option<&Snapshot>, shard: ShardI
     }
 }
 
-async fn expect_only(place: &Place, allowed: &[&str]) -> Result<(), CloneError> {
-    let mut listed = place.bucket.list(None);
+async fn expect_only(bucket: &dyn ObjectStore, allowed: &[&str]) -> Result<(), CloneError> {
+    let mut listed = bucket.list(None);
     while let Some(object) = listed.try_next().await? {
         if !allowed.contains(&object.location.as_ref()) {
             return Err(CloneError::NotEmpty(object.location.to_string()));

@@ -31,7 +31,7 @@ pub enum Why {
     #[error(transparent)]
     Bucket(#[from] Error),
     /// A broker has come for the bucket meanwhile.
-    #[error(transparent)]
+    #[error("a broker comes first")]
     Own(#[from] OwnError),
 }
 

@@ -53,7 +53,7 @@ pub enum RepairError {
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
     /// A broker has come for the bucket meanwhile.
-    #[error(transparent)]
+    #[error("a broker comes first")]
     Own(#[from] OwnError),
     /// There is no such shard.
     #[error("there is no shard {0}: {1} shards, from 00")]

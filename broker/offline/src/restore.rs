@@ -57,7 +57,7 @@ pub enum RestoreError {
     #[error("an epoch could not be raised")]
     Epoch(#[from] ObjectError),
     /// A broker has come for the bucket meanwhile.
-    #[error(transparent)]
+    #[error("a broker comes first")]
     Own(#[from] OwnError),
     /// The new folder could not be put in force.
     #[error(transparent)]

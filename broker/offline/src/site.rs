@@ -63,6 +63,11 @@ impl Site {
         }
     }
 
+    /// The same once no broker owns it any more, with the folder that is in force then.
+    pub async fn again(&self) -> Result<Self, SiteError> {
+        Ok(Self { root: Root::read(&self.place).await?, owner: None, place: self.place.clone() })
+    }
+
     /// How to read it as it is now: behind a checkpoint when a broker may delete objects meanwhile.
     pub fn now(&self) -> At {
         if self.owner.is_some() { At::Pinned } else { At::Now }

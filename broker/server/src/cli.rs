@@ -3,6 +3,7 @@
 //! Exit codes: 0 all went well; 1 it failed; 2 the command line is wrong; 78 (`EX_CONFIG`) the configuration is, which systemd is told not to answer by a
 //! restart. `pub` and `sub` end with those of mosquitto's tools.
 
+mod bucket;
 mod check_config;
 pub mod client;
 mod import;
@@ -19,6 +20,8 @@ use crate::config::{Config, ConfigErrors, ENVIRONMENT_PREFIX, Loaded, ServeFlags
 
 /// The configuration is wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
+/// Another process owns the bucket: `EX_TEMPFAIL` of `sysexits.h`.
+const EXIT_OWNED: u8 = 75;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 well, 1 failed, 2 wrong command line, 78 wrong configuration;
@@ -60,6 +63,9 @@ enum Command {
     /// Brings what another broker left into a bucket.
     #[command(after_help = import::EXAMPLES)]
     Import(import::ImportArgs),
+    /// Looks into a bucket, checks and mends it, takes snapshots and goes back to them, copies, exports and deletes it.
+    #[command(after_help = bucket::EXAMPLES)]
+    Bucket(bucket::BucketArgs),
     /// Publishes messages to any broker, with the options of mosquitto_pub.
     Pub(Box<client::PubArgs>),
     /// Subscribes at any broker and prints what comes, with the options of mosquitto_sub.
@@ -100,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => args.run(),
         Command::Passwd(args) => args.run(),
         Command::Import(args) => args.run(),
+        Command::Bucket(args) => args.run(),
         Command::Pub(args) => args.run(),
         Command::Sub(args) => args.run(),
         Command::Version(args) => args.run(),
@@ -193,10 +200,14 @@ mod tests {
 
     #[test]
     fn every_command_explains_itself() {
-        for command in Cli::command().get_subcommands_mut() {
+        fn explains_itself(command: &mut clap::Command) {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Usage:"), "{help}");
             assert!(help.to_lowercase().contains("exit code"), "{} has no exit codes:\n{help}", command.get_name());
+            if command.get_name() == "bucket" {
+                command.get_subcommands_mut().for_each(explains_itself);
+            }
         }
+        Cli::command().get_subcommands_mut().for_each(explains_itself);
     }
 }

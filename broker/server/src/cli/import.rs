@@ -15,11 +15,9 @@ use bucketmq_storage::{DurableStore, Shards};
 use clap::{Args, Subcommand};
 use rand::Rng;
 
-use super::{ConfigArgs, EXIT_CONFIG, fail, print};
+use super::{ConfigArgs, EXIT_CONFIG, EXIT_OWNED, fail, print};
 use crate::durable::open::open_bucket;
 
-/// Another process owns the bucket: `EX_TEMPFAIL` of `sysexits.h`.
-const EXIT_OWNED: u8 = 75;
 /// An owner that died is known to be gone by then.
 const OWNER_PATIENCE: Duration = Duration::from_secs(25);
 

@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "broker/bucket",
             "broker/cluster",
             "broker/import",
+            "broker/offline",
             "broker/admin",
             "e2e/servers",
         ],
