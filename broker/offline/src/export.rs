@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use bucketmq_storage::offline::Reader;
 use bucketmq_storage::record::cursor::Cursor;
-use bucketmq_storage::record::format::Format;
 use bucketmq_storage::record::group::Group;
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::record::inbound::Inbound;
@@ -79,7 +78,7 @@ async fn export_shard(reader: &Reader, out: &mut (dyn Write + Send), lines: &mut
     let shard = reader.shard();
     let mut names = Names::default();
     // Who is named comes before what belongs to it.
-    const ORDER: [Kind; 11] = [
+    const ORDER: [Kind; 10] = [
         Kind::Session,
         Kind::Group,
         Kind::Subscription,
@@ -90,7 +89,6 @@ async fn export_shard(reader: &Reader, out: &mut (dyn Write + Send), lines: &mut
         Kind::Handshake,
         Kind::Retained,
         Kind::Outbox,
-        Kind::Format,
     ];
     for kind in ORDER {
         let mut rows = reader.rows(kind).await?;
@@ -181,11 +179,8 @@ impl Names {
                 vec![json!({ "publisher": self.of(row.publisher), "epoch": number.epoch, "counter": number.counter,
                     "message": json::message(&row.message) })]
             }
-            Kind::Format => {
-                let format = Format::decode(value)?;
-                vec![json!({ "format": format.version, "made_by": format.made_by })]
-            }
-            Kind::Payload | Kind::Released | Kind::Applied => Vec::new(),
+            // How a shard keeps its own books.
+            Kind::Format | Kind::Payload | Kind::Released | Kind::Applied => Vec::new(),
         })
     }
 

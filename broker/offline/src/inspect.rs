@@ -123,7 +123,7 @@ pub async fn inspect(site: &Site, only: Option<ShardId>, progress: Progress<'_>)
                 report.object_bytes += facts.bytes;
                 (of_shard.objects, of_shard.contents) = (Some(facts), Some(contents));
             }
-            Err(error) => of_shard.error = Some(chain(&error)),
+            Err(error) => of_shard.error = Some(chain(&*error.source)),
         }
         report.shards.push(of_shard);
     }

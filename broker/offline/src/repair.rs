@@ -127,7 +127,7 @@ pub struct Abandoned {
     pub snapshots: u64,
 }
 
-/// Gives `shard` up: its objects go aside, whole, and the next broker begins it anew. Snapshots find it where it went.
+/// Gives `shard` up: its objects go aside, whole, and it begins anew with nothing in it. Snapshots find it where it went.
 pub async fn abandon(site: &Site, exclusive: &Exclusive, shard: ShardId, progress: Progress<'_>) -> Result<Abandoned, RepairError> {
     if shard.0 >= site.place.shards.count() {
         return Err(RepairError::NoShard(shard, site.place.shards.count()));
@@ -140,5 +140,6 @@ pub async fn abandon(site: &Site, exclusive: &Exclusive, shard: ShardId, progres
     let snapshots = snapshot::follow(&site.place, site.root.folder(), shard, &folder).await?;
     progress(&format!("deleting {from}"));
     delete_objects(&site.place, &from).await?;
+    Writer::begin(&site.place, &site.root, shard).await?;
     Ok(Abandoned { shard: shard.0, objects, to, snapshots })
 }

@@ -196,7 +196,9 @@ pub async fn find(place: &Place, wanted: &str) -> Result<Snapshot, SnapshotError
     if let Some(found) = snapshots.iter().find(|snapshot| snapshot.name == wanted) {
         return Ok(found.clone());
     }
-    if let Ok(at) = humantime::parse_rfc3339_weak(wanted) {
+    // A date alone is its beginning.
+    let time = humantime::parse_rfc3339_weak(wanted).or_else(|_| humantime::parse_rfc3339_weak(&format!("{wanted} 00:00:00")));
+    if let Ok(at) = time {
         let at_ms = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let before = snapshots.into_iter().rfind(|snapshot| snapshot.made_at_ms <= at_ms);
         return before.ok_or_else(|| SnapshotError::Unknown(wanted.to_owned()));
@@ -338,6 +340,7 @@ mod tests {
         assert!(found("two").await.unwrap_err().contains("several"));
         assert_eq!(found("1970-01-01T00:40:00Z").await, Ok(2_000_000));
         assert_eq!(found("1970-01-01 00:50:00").await, Ok(3_000_000));
+        assert_eq!(found("1970-01-02").await, Ok(3_000_000));
         assert!(found("1970-01-01T00:00:01Z").await.is_err());
         assert!(found("three").await.unwrap_err().contains("lists them"));
         assert!(check_label("before-1.2_x").is_ok() && check_label("a/b").is_err() && check_label("").is_err());

@@ -139,7 +139,7 @@ async fn verify_shard(site: &Site, shard: ShardId, report: &mut Report, progress
         Ok(true) if shard_may_be_missing(site).await => return,
         Ok(true) => return report.found(unreadable("it is not there, and others are: give it up, and a broker begins it anew".into())),
         Ok(false) => {}
-        Err(error) => return report.found(unreadable(chain(&error))),
+        Err(error) => return report.found(unreadable(chain(&*error.source))),
     }
     let read = |count: u64| {
         if count.is_multiple_of(100) {
@@ -159,18 +159,22 @@ async fn verify_shard(site: &Site, shard: ShardId, report: &mut Report, progress
         }
         checked = objects.check(&mut counting).await;
     }
+    let faults_before = report.faults;
     match checked {
         Ok(faults) => {
             for fault in faults {
                 report.found(Finding { object: Some(fault.object), ..unreadable(fault.problem) });
             }
         }
-        Err(error) => report.found(unreadable(chain(&error))),
+        Err(error) => report.found(unreadable(chain(&*error.source))),
     }
     report.objects += count;
     progress(&format!("shard {shard}: {count} objects read, now its records"));
-    if let Err(error) = verify_records(site, shard, report, progress).await {
-        report.found(unreadable(chain(&error)));
+    match verify_records(site, shard, report, progress).await {
+        // What its objects have told already.
+        Err(_) if report.faults > faults_before => {}
+        Err(error) => report.found(unreadable(chain(&*error.source))),
+        Ok(()) => {}
     }
 }
 

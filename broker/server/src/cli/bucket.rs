@@ -11,6 +11,8 @@ mod snapshots;
 mod text;
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bucketmq_offline::chain;
 use bucketmq_offline::exclusive::OwnError;
@@ -18,6 +20,9 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{EXIT_CONFIG, EXIT_OWNED, fail, print};
+
+/// Between two lines about how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -169,7 +174,12 @@ struct Answer {
     json: bool,
 }
 
-/// How far it is, for a person who waits.
+/// How far it is, for a person who waits: a line now and then, the first one at once.
 fn progress(line: &str) {
-    eprintln!("{line}");
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
+        *last = Some(Instant::now());
+        eprintln!("{line}");
+    }
 }

@@ -1,14 +1,14 @@
 //! One shard as objects: how many there are, what the manifest says of them, and whether each of them can be read to its end.
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use serde::Serialize;
 use slatedb::admin::{Admin, AdminBuilder};
-use slatedb::{SstReader, VersionedManifest, WalReader};
-use thiserror::Error;
+use slatedb::{ErrorKind, SstReader, VersionedManifest, WalReader};
 
 use super::failed;
 use crate::durable::Place;
@@ -52,7 +52,7 @@ pub struct Facts {
 }
 
 /// An object that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{object}: {problem}")]
 pub struct ObjectFault {
     /// Its key below the prefix.
@@ -130,6 +130,7 @@ impl Objects {
             }
         }
         let Some(newest) = manifests.iter().max_by_key(|manifest| manifest.id()) else {
+            faults.sort_by(|one: &ObjectFault, other| one.object.cmp(&other.object));
             if faults.is_empty() {
                 let problem = NoManifest.to_string();
                 faults.push(ObjectFault { object: self.path.clone().join("manifest").to_string(), problem });
@@ -147,6 +148,7 @@ impl Objects {
             self.check_tables(manifest, &mut done, &mut faults, &mut count, read).await;
         }
         self.check_log(newest, &mut faults, &mut count, read).await?;
+        faults.sort_by(|one, other| one.object.cmp(&other.object));
         Ok(faults)
     }
 
@@ -226,10 +228,17 @@ fn number_of(object: &ObjectMeta) -> Option<u64> {
 }
 
 fn fault(object: &Path, error: &slatedb::Error) -> ObjectFault {
-    let problem = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    ObjectFault { object: object.to_string(), problem: problem.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
+    let first: &(dyn Error + 'static) = error;
+    let causes = || std::iter::successors(Some(first), |error| (**error).source());
+    let is_gone = causes().any(|cause| matches!(cause.downcast_ref(), Some(object_store::Error::NotFound { .. })));
+    let problem = match error.kind() {
+        _ if is_gone => "is not there".to_owned(),
+        ErrorKind::Data => format!("is damaged or cut off: {error}"),
+        _ => causes().map(ToString::to_string).collect::<Vec<_>>().join(": "),
+    };
+    ObjectFault { object: object.to_string(), problem }
 }
 
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("there is no manifest: it is not a shard")]
 struct NoManifest;

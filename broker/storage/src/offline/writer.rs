@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::{RETRIES, failed};
 use crate::durable::Place;
 use crate::durable::settings::{ByKind, settings};
+use crate::record::Record;
+use crate::record::format::Format;
 use crate::root::Root;
 use crate::shard::ShardId;
 use crate::store::ReadError;
@@ -36,6 +38,14 @@ impl Writer {
             .await
             .map_err(|error| failed(shard, error))?;
         Ok(Self { shard, db, batch: WriteBatch::new(), rows: 0 })
+    }
+
+    /// Makes `shard` of `root`, where nothing is, as a broker would.
+    pub async fn begin(place: &Place, root: &Root, shard: ShardId) -> Result<(), ReadError> {
+        let mut writer = Self::open(place, root, shard).await?;
+        let format = Format { version: Format::CURRENT, shards: place.shards, shard, made_by: env!("CARGO_PKG_VERSION").to_owned() };
+        writer.row(&Format::key(&()), Some(&format.encode())).await?;
+        writer.close().await
     }
 
     /// Puts a row, or deletes it.

@@ -76,7 +76,7 @@ impl CloneArgs {
         // The snapshot may have been taken in another folder than the one that was in force above.
         let outcome = clone::clone(&site, Some(&taken), to.store(), &progress).await;
         if is_temporary && let Err(error) = snapshot::delete(&site.place, &taken).await {
-            progress(&format!("the snapshot {} that was taken for this stays: {}", taken.name, chain(&error)));
+            eprintln!("the snapshot {} that was taken for this stays: {}", taken.name, chain(&error));
         }
         let cloned = outcome.with_context(|| self.target.to_string())?;
         let Cloned { records, bytes: size, epoch } = &cloned;
@@ -133,7 +133,7 @@ impl ExportArgs {
             None => Box::new(BufWriter::new(io::stdout())),
         };
         match export::export(&site, snapshot.as_ref(), &mut out, &progress).await {
-            Ok(lines) => progress(&format!("{} written", count(lines, "line", "lines"))),
+            Ok(lines) => eprintln!("{} written", count(lines, "line", "lines")),
             // That the reader has gone, as `head` does, is no failure.
             Err(ExportError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => {}
             Err(error) => return Err(anyhow::Error::new(error).context("not everything is written").into()),

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::Context;
 use bucketmq_bucket::BucketUrl;
-use bucketmq_offline::delete::{count, delete};
+use bucketmq_offline::delete::delete;
 use clap::Args;
 use serde_json::json;
 
@@ -36,12 +36,11 @@ pub(super) struct DeleteArgs {
 impl DeleteArgs {
     pub(super) async fn run(self) -> Result<Said, Failure> {
         let opened = self.place.open().await?;
-        let place = opened.place().await?;
+        let (place, objects, size) = opened.place().await?;
+        let objects_said = text::count(objects, "object", "objects");
         let url = without_parameters(opened.bucket.url());
         if !self.yes {
-            let (objects, size) = count(&place).await.with_context(|| url.clone())?;
-            let objects = text::count(objects, "object", "objects");
-            progress(&format!("{url}: {objects} of {} will be deleted. Type {url} to go on:", bytes(size)));
+            eprintln!("{url}: {objects_said} of {} will be deleted. Type {url} to go on:", bytes(size));
             let mut typed = String::new();
             io::stdin().read_line(&mut typed)?;
             if typed.trim() != url {
@@ -49,8 +48,9 @@ impl DeleteArgs {
             }
         }
         let exclusive = opened.own(&place).await?;
-        let deleted = delete(&place, exclusive, &progress).await.with_context(|| url.clone())?;
-        Said::new(format!("{url}: {} deleted\n", text::count(deleted, "object", "objects")), json!({ "deleted": deleted }))
+        // It counts what says that this process had the prefix, too.
+        delete(&place, exclusive, &progress).await.with_context(|| url.clone())?;
+        Said::new(format!("{url}: {objects_said} deleted\n"), json!({ "deleted": objects }))
     }
 }
 

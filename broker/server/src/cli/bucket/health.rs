@@ -149,11 +149,8 @@ async fn abandon(site: &Site, exclusive: &Exclusive, shards: &[u16]) -> Result<S
         let given_up = repair::abandon(site, exclusive, ShardId(*shard), &progress).await?;
         let Abandoned { shard, objects, to, snapshots } = &given_up;
         text += &match objects {
-            0 => format!("shard {shard:02} has no objects: a broker begins it anew in any case\n"),
-            _ => format!(
-                "shard {shard:02} is given up: its {} are in {to}, and the next broker begins it anew\n",
-                count(*objects, "object", "objects")
-            ),
+            0 => format!("shard {shard:02} had no objects and begins anew\n"),
+            _ => format!("shard {shard:02} is given up: its {} are in {to}, and it begins anew\n", count(*objects, "object", "objects")),
         };
         if *snapshots > 0 {
             text += &format!("{} of it there\n", count(*snapshots, "snapshot knows", "snapshots know"));

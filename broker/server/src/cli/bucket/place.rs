@@ -80,14 +80,14 @@ impl Opened {
         Ok(Site::find_damaged(self.bucket.store()).await.with_context(|| self.bucket.url().to_string())?)
     }
 
-    /// The prefix alone, whatever state it is in; refused when there is nothing.
-    pub(super) async fn place(&self) -> Result<Place, Failure> {
+    /// The prefix alone, whatever state it is in, with its objects and their bytes; refused when there is nothing.
+    pub(super) async fn place(&self) -> Result<(Place, u64, u64), Failure> {
         let place = Place { bucket: self.bucket.store(), prefix: Path::default(), shards: Shards::default() };
-        let (objects, _) = bucketmq_offline::delete::count(&place).await.with_context(|| self.bucket.url().to_string())?;
+        let (objects, size) = bucketmq_offline::delete::count(&place).await.with_context(|| self.bucket.url().to_string())?;
         if objects == 0 {
             return Err(anyhow::Error::new(SiteError::Empty).context(self.bucket.url().to_string()).into());
         }
-        Ok(place)
+        Ok((place, objects, size))
     }
 
     /// Makes sure that no broker owns it.
