@@ -2,7 +2,7 @@
 //! force. What was there stays in its folder, behind a snapshot of its own.
 
 use bucketmq_cluster::ObjectError;
-use bucketmq_storage::offline::{At, Reader, clone_shard, format_of};
+use bucketmq_storage::offline::{At, Objects, Reader, clone_shard, format_of};
 use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::outbox::Row;
 use bucketmq_storage::record::{Kind, Record};
@@ -53,6 +53,14 @@ pub enum RestoreError {
         /// In the bucket.
         wanted: u16,
     },
+    /// It is not whole.
+    #[error("the snapshot cannot be used: shard {shard} wants the object {object}, which is not there")]
+    Missing {
+        /// Which shard.
+        shard: ShardId,
+        /// The first object that is not there.
+        object: String,
+    },
     /// An epoch could not be raised.
     #[error("an epoch could not be raised")]
     Epoch(#[from] ObjectError),
@@ -86,6 +94,9 @@ pub async fn restore(site: &Site, exclusive: &Exclusive, snapshot: &Snapshot, pr
         // What is in force may be damaged, which can be why somebody restores.
         epoch = epoch.max(last_epoch(site, &site.root, id, At::Now).await.unwrap_or(0));
         clone_shard(&site.place, &from, shard.checkpoint, &to, id).await?;
+        if let Some(object) = Objects::new(&site.place, &to, id).missing().await?.into_iter().next() {
+            return Err(RestoreError::Missing { shard: id, object });
+        }
     }
     for shard in site.place.shards.all() {
         let format = format_of(&site.place, &to, shard).await?;

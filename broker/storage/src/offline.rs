@@ -47,7 +47,11 @@ pub async fn count_shards(place: &Place, root: &Root) -> Result<Option<Shards>, 
         match format_of(place, root, shard).await {
             Ok(Some(format)) => return Ok(Some(format.shards)),
             Ok(None) => {}
-            Err(error) => problem = Some(error),
+            // A directory keeps folders that nothing is in.
+            Err(error) => match Objects::new(place, root, shard).are_none().await {
+                Ok(true) => {}
+                _ => problem = Some(error),
+            },
         }
     }
     problem.map_or(Ok(None), Err)

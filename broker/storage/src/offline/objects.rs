@@ -1,7 +1,9 @@
 //! One shard as objects: how many there are, what the manifest says of them, and whether each of them can be read to its end.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
@@ -152,6 +154,30 @@ impl Objects {
         Ok(faults)
     }
 
+    /// The tables that the newest manifest names and that are not there. Only looks for their names: [`Self::check`] reads them.
+    pub async fn missing(&self) -> Result<Vec<String>, ReadError> {
+        let manifest = self.manifest().await?;
+        let elsewhere = folders(&manifest);
+        let (mut missing, mut listed) = (Vec::new(), HashMap::new());
+        for table in manifest.all_sst_views() {
+            let id = table.sst.id.value();
+            let folder = elsewhere.get(&id).unwrap_or(&self.path).clone().join("compacted");
+            let names = match listed.entry(folder.clone()) {
+                Entry::Occupied(names) => names.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let objects = self.place.bucket.list(Some(&folder)).map_ok(|object| object.location);
+                    let names: HashSet<Path> = objects.try_collect().await.map_err(|error| failed(self.shard, error))?;
+                    unknown.insert(names)
+                }
+            };
+            let object = folder.join(format!("{id}.sst"));
+            if !names.contains(&object) {
+                missing.push(object.to_string());
+            }
+        }
+        Ok(missing)
+    }
+
     async fn check_tables(
         &self,
         manifest: &VersionedManifest,
@@ -160,11 +186,7 @@ impl Objects {
         count: &mut u64,
         read: &mut (dyn FnMut(u64) + Send),
     ) {
-        let elsewhere: HashMap<_, Path> = manifest
-            .external_dbs()
-            .iter()
-            .flat_map(|other| other.sst_ids.iter().map(|id| (id.value(), Path::from(other.path.as_str()))))
-            .collect();
+        let elsewhere = folders(manifest);
         for table in manifest.all_sst_views() {
             let id = table.sst.id.value();
             let folder = elsewhere.get(&id).unwrap_or(&self.path);
@@ -212,6 +234,14 @@ impl Objects {
     }
 }
 
+/// Where tables are that are not in the shard's own folder.
+fn folders(manifest: &VersionedManifest) -> HashMap<ulid::Ulid, Path> {
+    let of = |other: &slatedb::manifest::ExternalDb| -> Vec<_> {
+        other.sst_ids.iter().map(|id| (id.value(), Path::from(other.path.as_str()))).collect()
+    };
+    manifest.external_dbs().iter().flat_map(of).collect()
+}
+
 /// Reads every block.
 async fn read_table(place: &Place, folder: &Path, id: ulid::Ulid) -> Result<(), slatedb::Error> {
     let table = SstReader::new(folder.clone(), place.bucket.clone(), None, None).open(id).await?;
@@ -227,10 +257,12 @@ fn number_of(object: &ObjectMeta) -> Option<u64> {
     object.location.filename()?.split('.').next()?.parse().ok()
 }
 
-fn fault(object: &Path, error: &slatedb::Error) -> ObjectFault {
+fn fault<'a>(object: &Path, error: &'a slatedb::Error) -> ObjectFault {
     let first: &(dyn Error + 'static) = error;
     let causes = || std::iter::successors(Some(first), |error| (**error).source());
-    let is_gone = causes().any(|cause| matches!(cause.downcast_ref(), Some(object_store::Error::NotFound { .. })));
+    // SlateDB shares what the bucket has said.
+    let of_bucket = |cause: &'a (dyn Error + 'static)| cause.downcast_ref().or_else(|| cause.downcast_ref::<Arc<_>>().map(Arc::as_ref));
+    let is_gone = causes().filter_map(of_bucket).any(|error| matches!(error, object_store::Error::NotFound { .. }));
     let problem = match error.kind() {
         _ if is_gone => "is not there".to_owned(),
         ErrorKind::Data => format!("is damaged or cut off: {error}"),
