@@ -4,27 +4,29 @@
 //! not come along. Until the copy is whole a broker refuses to start on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bucketmq_cluster::ObjectError;
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::offline::{Reader, Writer};
+use bucketmq_storage::offline::{At, Reader, Writer};
 use bucketmq_storage::record::Kind;
 use bucketmq_storage::root::{FIRST_FOLDER, ROOT_OBJECT, Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
-use futures_util::TryStreamExt;
+use futures_util::stream::iter;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::Progress;
 use crate::exclusive::begin_epochs;
 use crate::restore::epoch_of;
 use crate::site::Site;
 use crate::snapshot::Snapshot;
+use crate::{Progress, SHARDS_AT_ONCE};
 
 /// Rows between two words about how far it is.
-const PROGRESS_EVERY: u64 = 100_000;
+const PROGRESS_EVERY: u64 = 10_000;
 
 /// What was copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -74,12 +76,14 @@ pub async fn clone(
     let unfinished = Root::begin_unfinished(&to).await?;
     // A broker that has begun there meanwhile has either been seen now, or sees that this is not finished.
     expect_only(&*to.bucket, &[ROOT_OBJECT]).await?;
+    let total = AtomicU64::new(0);
+    let copying = site.place.shards.all().map(|shard| copy_shard(site, snapshot, shard, &to, &total, progress));
+    let copies: Vec<Cloned> = iter(copying).buffer_unordered(SHARDS_AT_ONCE).try_collect().await?;
     let mut cloned = Cloned::default();
-    for shard in site.place.shards.all() {
-        let reader = open(site, snapshot, shard).await?;
-        let copied = copy(&reader, &to, shard, &mut cloned, progress).await;
-        reader.close().await;
-        copied?;
+    for copy in copies {
+        cloned.records += copy.records;
+        cloned.bytes += copy.bytes;
+        cloned.epoch = cloned.epoch.max(copy.epoch);
     }
     cloned.epoch += 1;
     begin_epochs(&to, cloned.epoch).await?;
@@ -91,7 +95,7 @@ pub async fn clone(
 pub(crate) async fn open(site: &Site, snapshot: Option<&Snapshot>, shard: ShardId) -> Result<Reader, ReadError> {
     match snapshot {
         None => Reader::open(&site.place, &site.root, shard, site.now()).await,
-        Some(snapshot) => Reader::open(&site.place, &snapshot.root_of(shard), shard, snapshot.at(shard)?).await,
+        Some(snapshot) => Reader::open(&site.place, &snapshot.root_of(shard), shard, At::Checkpoint(snapshot.checkpoint_of(shard)?)).await,
     }
 }
 
@@ -105,20 +109,35 @@ async fn expect_only(bucket: &dyn ObjectStore, allowed: &[&str]) -> Result<(), C
     Ok(())
 }
 
-async fn copy(reader: &Reader, to: &Place, shard: ShardId, cloned: &mut Cloned, progress: Progress<'_>) -> Result<(), ReadError> {
-    cloned.epoch = cloned.epoch.max(epoch_of(reader).await?);
-    let mut writer = Writer::open(to, &Root::at(FIRST_FOLDER), shard).await?;
+async fn copy_shard(
+    site: &Site,
+    snapshot: Option<&Snapshot>,
+    shard: ShardId,
+    to: &Place,
+    total: &AtomicU64,
+    progress: Progress<'_>,
+) -> Result<Cloned, ReadError> {
+    let reader = open(site, snapshot, shard).await?;
+    let copied = copy(&reader, to, total, progress).await;
+    reader.close().await;
+    copied
+}
+
+async fn copy(reader: &Reader, to: &Place, total: &AtomicU64, progress: Progress<'_>) -> Result<Cloned, ReadError> {
+    let mut cloned = Cloned { epoch: epoch_of(reader).await?, ..Cloned::default() };
+    let mut writer = Writer::open(to, &Root::at(FIRST_FOLDER), reader.shard()).await?;
     for kind in Kind::ALL {
         let mut rows = reader.rows(kind).await?;
         while let Some(row) = rows.next().await? {
             writer.row(&row.key, Some(&row.value)).await?;
             cloned.records += 1;
             cloned.bytes += (row.key.len() + row.value.len()) as u64;
-            if cloned.records.is_multiple_of(PROGRESS_EVERY) {
-                progress(&format!("shard {shard}: {} records in all", cloned.records));
+            let total = total.fetch_add(1, Ordering::Relaxed) + 1;
+            if total.is_multiple_of(PROGRESS_EVERY) {
+                progress(&format!("{total} records copied"));
             }
         }
     }
-    progress(&format!("shard {shard} copied"));
-    writer.close().await
+    writer.close().await?;
+    Ok(cloned)
 }

@@ -27,7 +27,7 @@ use crate::{Progress, json};
 /// The version of the schema; every line carries the shard it came from.
 pub const SCHEMA: u32 = 1;
 /// Lines between two words about how far it is.
-const PROGRESS_EVERY: u64 = 100_000;
+const PROGRESS_EVERY: u64 = 10_000;
 
 /// The export is not whole.
 #[derive(Debug, Error)]

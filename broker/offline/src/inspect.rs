@@ -13,11 +13,13 @@ use bucketmq_storage::record::subscription::Subscription;
 use bucketmq_storage::record::will::Will;
 use bucketmq_storage::record::{Kind, Record};
 use bucketmq_storage::{ReadError, SessionNumber, ShardId};
+use futures_util::StreamExt;
+use futures_util::stream::iter;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::site::Site;
-use crate::{Progress, chain, json};
+use crate::{Progress, SHARDS_AT_ONCE, chain, json};
 
 /// Messages of a Session's queue that are shown.
 const MESSAGES_SHOWN: usize = 10;
@@ -111,10 +113,15 @@ pub async fn inspect(site: &Site, only: Option<ShardId>, progress: Progress<'_>)
         object_bytes: 0,
         shards: Vec::new(),
     };
-    for shard in site.place.shards.all().filter(|shard| only.is_none_or(|only| only == *shard)) {
+    let shards = site.place.shards.all().filter(|shard| only.is_none_or(|only| only == *shard));
+    let reading = shards.map(|shard| async move {
         progress(&format!("shard {shard} of {}", site.place.shards.count()));
+        (shard, read_shard(site, shard).await)
+    });
+    let mut read = iter(reading).buffered(SHARDS_AT_ONCE);
+    while let Some((shard, outcome)) = read.next().await {
         let mut of_shard = ShardReport { shard: shard.0, error: None, objects: None, contents: None };
-        match read_shard(site, shard).await {
+        match outcome {
             Ok((format, facts, contents)) => {
                 report.format = report.format.max(format.version);
                 report.made_by = format.made_by;

@@ -23,6 +23,9 @@ pub mod verify;
 pub use exclusive::{Exclusive, ensure_not_owned, owner};
 pub use site::{Site, SiteError};
 
+/// Shards at one time: most of the time of each goes by waiting for the bucket.
+const SHARDS_AT_ONCE: usize = 4;
+
 /// Told how far long work is, in words for a person.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 

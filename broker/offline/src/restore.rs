@@ -2,12 +2,14 @@
 //! force. What was there stays in its folder, behind a snapshot of its own.
 
 use bucketmq_cluster::ObjectError;
-use bucketmq_storage::offline::{At, Objects, Reader, clone_shard, format_of};
+use bucketmq_storage::offline::{At, Objects, Reader, clone_shard, delete_objects, format_of};
 use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::outbox::Row;
 use bucketmq_storage::record::{Kind, Record};
 use bucketmq_storage::root::{Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
+use futures_util::stream::iter;
+use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -15,7 +17,7 @@ use crate::exclusive::{Exclusive, OwnError};
 use crate::json::{now_ms, stamp};
 use crate::site::Site;
 use crate::snapshot::{self, Snapshot, SnapshotError};
-use crate::{Progress, chain};
+use crate::{Progress, SHARDS_AT_ONCE, chain};
 
 /// Restored shards are below it.
 pub const RESTORED: &str = "restored";
@@ -85,23 +87,16 @@ pub async fn restore(site: &Site, exclusive: &Exclusive, snapshot: &Snapshot, pr
         Err(error) => (None, Some(chain(&error))),
     };
     let to = Root::at(&format!("{RESTORED}/{}", stamp(now_ms())));
-    let mut epoch = exclusive.epoch();
-    for shard in &snapshot.shards {
-        let (id, at) = (ShardId(shard.shard), At::Checkpoint(shard.checkpoint));
-        let from = snapshot.root_of(id);
-        progress(&format!("restoring shard {id}"));
-        epoch = epoch.max(last_epoch(site, &from, id, at).await?);
-        // What is in force may be damaged, which can be why somebody restores.
-        epoch = epoch.max(last_epoch(site, &site.root, id, At::Now).await.unwrap_or(0));
-        clone_shard(&site.place, &from, shard.checkpoint, &to, id).await?;
-        if let Some(object) = Objects::new(&site.place, &to, id).missing().await?.into_iter().next() {
-            return Err(RestoreError::Missing { shard: id, object });
+    let restoring = site.place.shards.all().map(|shard| restore_shard(site, snapshot, shard, &to, progress));
+    let epochs: Vec<u64> = match iter(restoring).buffered(SHARDS_AT_ONCE).try_collect().await {
+        Ok(epochs) => epochs,
+        Err(error) => {
+            // Nobody is going to use it.
+            let _ = delete_objects(&site.place, to.folder()).await;
+            return Err(error);
         }
-    }
-    for shard in site.place.shards.all() {
-        let format = format_of(&site.place, &to, shard).await?;
-        format.filter(|format| format.shard == shard).ok_or_else(|| ReadError { shard, source: "it is not this shard".into() })?;
-    }
+    };
+    let epoch = epochs.into_iter().fold(exclusive.epoch(), u64::max);
     exclusive.raise_epochs(epoch).await?;
     exclusive.check().await?;
     site.root.replace(&site.place, to.folder()).await?;
@@ -113,6 +108,23 @@ pub async fn restore(site: &Site, exclusive: &Exclusive, snapshot: &Snapshot, pr
         folder_before: site.root.folder().to_owned(),
         epoch,
     })
+}
+
+/// Makes `shard` of `to` what it was at `snapshot`: the largest epoch that stands anywhere in it, then or now.
+async fn restore_shard(site: &Site, snapshot: &Snapshot, shard: ShardId, to: &Root, progress: Progress<'_>) -> Result<u64, RestoreError> {
+    progress(&format!("restoring shard {shard}"));
+    let from = snapshot.root_of(shard);
+    let checkpoint = snapshot.checkpoint_of(shard)?;
+    let then = last_epoch(site, &from, shard, At::Checkpoint(checkpoint)).await?;
+    // What is in force may be damaged, which can be why somebody restores.
+    let now = last_epoch(site, &site.root, shard, At::Now).await.unwrap_or(0);
+    clone_shard(&site.place, &from, checkpoint, to, shard).await?;
+    if let Some(object) = Objects::new(&site.place, to, shard).missing().await?.into_iter().next() {
+        return Err(RestoreError::Missing { shard, object });
+    }
+    let format = format_of(&site.place, to, shard).await?;
+    format.filter(|format| format.shard == shard).ok_or_else(|| ReadError { shard, source: "it is not this shard".into() })?;
+    Ok(then.max(now))
 }
 
 /// The largest epoch that rows and marks of a shard carry.

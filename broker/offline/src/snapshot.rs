@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::offline::{At, Objects, Writer, delete_checkpoint};
+use bucketmq_storage::offline::{Objects, Writer, delete_checkpoint};
 use bucketmq_storage::root::{Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
-use futures_util::TryStreamExt;
+use futures_util::stream::iter;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use uuid::Uuid;
 use crate::exclusive::Exclusive;
 use crate::json::{now_ms, stamp, time};
 use crate::site::Site;
-use crate::{Progress, json};
+use crate::{Progress, SHARDS_AT_ONCE, json};
 
 /// Where they are listed.
 pub const FOLDER: &str = "snapshots";
@@ -132,9 +133,9 @@ impl Snapshot {
         Root::at(self.moved.get(&shard.0).unwrap_or(&self.folder))
     }
 
-    /// What `shard` was.
-    pub fn at(&self, shard: ShardId) -> Result<At, ReadError> {
-        let checkpoint = self.shards.iter().find(|of| of.shard == shard.0).map(|of| At::Checkpoint(of.checkpoint));
+    /// The checkpoint of `shard`.
+    pub fn checkpoint_of(&self, shard: ShardId) -> Result<Uuid, ReadError> {
+        let checkpoint = self.shards.iter().find(|of| of.shard == shard.0).map(|of| of.checkpoint);
         checkpoint.ok_or_else(|| ReadError { shard, source: format!("the snapshot {} does not hold it", self.name).into() })
     }
 
@@ -219,17 +220,17 @@ pub async fn find(place: &Place, wanted: &str) -> Result<Snapshot, SnapshotError
 pub async fn make(site: &Site, _exclusive: &Exclusive, label: &str, progress: Progress<'_>) -> Result<Snapshot, SnapshotError> {
     check_label(label)?;
     let made_at_ms = now_ms();
-    let mut shards = Vec::new();
-    for shard in site.place.shards.all() {
+    let making = site.place.shards.all().map(|shard| async move {
         progress(&format!("checkpoint of shard {shard}"));
-        match checkpoint(site, shard, label).await {
-            Ok((checkpoint, manifest)) => shards.push(ShardCheckpoint { shard: shard.0, checkpoint, manifest }),
-            Err(error) => {
-                drop_checkpoints(&site.place, &site.root, &shards).await;
-                return Err(error.into());
-            }
-        }
+        let (checkpoint, manifest) = checkpoint(site, shard, label).await?;
+        Ok::<_, ReadError>(ShardCheckpoint { shard: shard.0, checkpoint, manifest })
+    });
+    let made: Vec<_> = iter(making).buffered(SHARDS_AT_ONCE).collect().await;
+    if made.iter().any(Result::is_err) {
+        let useless: Vec<_> = made.iter().flatten().cloned().collect();
+        drop_checkpoints(&site.place, &site.root, &useless).await;
     }
+    let shards = made.into_iter().collect::<Result<_, _>>()?;
     let snapshot = Snapshot::new(label, made_at_ms, site.root.folder(), false, None, shards);
     snapshot.save(&site.place).await?;
     Ok(snapshot)

@@ -238,7 +238,20 @@ fn life(bucket: &Bucket) {
     serves_what_was_filled(&broker);
     stop(broker);
 
-    // By time: the last one before it, which is the second. What was done after it, and by the restore, is undone.
+    if bucket.server.is_none() {
+        comes_back_by_time(bucket, &second);
+    }
+    copies(bucket);
+    snapshots_go_with_what_only_they_hold(bucket);
+    let gone = bucket.done("prod", &["delete", "--yes"]);
+    assert!(gone["deleted"].as_u64().unwrap() > 100, "{gone}");
+    assert_eq!(objects(&bucket.files("prod")), 0);
+    assert!(texts(&bucket.tool("prod", &["inspect"])).1.contains("no broker has used"));
+    assert_eq!(bucket.done("copy", &["verify"])["faults"], 0, "what lies beside it is untouched");
+}
+
+/// The last one before a time, which is the second. What was done after it, and by the restore, is undone.
+fn comes_back_by_time(bucket: &Bucket, second: &Value) {
     let at = second["made_at_ms"].as_u64().unwrap() + 1;
     let at = humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + Duration::from_millis(at)).to_string();
     assert_eq!(bucket.done("prod", &["restore", &at])["snapshot"], second["name"]);
@@ -249,14 +262,6 @@ fn life(bucket: &Bucket) {
     kept.sort_unstable();
     assert_eq!(kept, ["new", "old"]);
     stop(broker);
-
-    copies(bucket);
-    snapshots_go_with_what_only_they_hold(bucket);
-    let gone = bucket.done("prod", &["delete", "--yes"]);
-    assert!(gone["deleted"].as_u64().unwrap() > 100, "{gone}");
-    assert_eq!(objects(&bucket.files("prod")), 0);
-    assert!(texts(&bucket.tool("prod", &["inspect"])).1.contains("no broker has used"));
-    assert_eq!(bucket.done("copy", &["verify"])["faults"], 0, "what lies beside it is untouched");
 }
 
 /// What reads does so; what changes state ends with 75 and names the broker.
@@ -293,9 +298,11 @@ fn copies(bucket: &Bucket) {
     let broker = bucket.broker("copy");
     serves_what_was_filled(&broker);
     stop(broker);
-    assert_eq!(bucket.done("copy", &["verify"])["faults"], 0);
     let again = bucket.tool("prod", &["clone", &target]);
     assert!(again.status.code() == Some(1) && texts(&again).1.contains("has to be empty"), "{}", texts(&again).1);
+    if bucket.server.is_some() {
+        return;
+    }
     // Without a name it copies what is there now, and leaves no snapshot behind.
     let names = |listed: Value| listed["snapshots"].as_array().unwrap().len();
     let before = names(bucket.done("prod", &["snapshots"]));
@@ -307,10 +314,11 @@ fn copies(bucket: &Bucket) {
 fn snapshots_go_with_what_only_they_hold(bucket: &Bucket) {
     let listed = bucket.done("prod", &["snapshots"]);
     let before = objects(&bucket.files("prod"));
-    for snapshot in listed["snapshots"].as_array().unwrap() {
-        bucket.done("prod", &["snapshots", "--delete", snapshot["name"].as_str().unwrap()]);
-    }
-    assert!(objects(&bucket.files("prod")) < before);
+    let names = listed["snapshots"].as_array().unwrap().iter().map(|snapshot| snapshot["name"].as_str().unwrap());
+    let arguments: Vec<&str> = ["snapshots"].into_iter().chain(names.flat_map(|name| ["--delete", name])).collect();
+    bucket.done("prod", &arguments);
+    // With one restore the first folder stays: what is in force has its tables there.
+    assert!(bucket.server.is_some() || objects(&bucket.files("prod")) < before);
     assert_eq!(bucket.done("prod", &["verify"])["faults"], 0);
     let broker = bucket.broker("prod");
     assert!(resume(&broker, "three").1);
@@ -351,7 +359,6 @@ fn a_damaged_object_is_named_its_shard_is_given_up_and_all_others_are_served() {
     let file = table(&bucket, &shard);
     let whole = std::fs::read(&file).unwrap();
     let flipped: Vec<u8> = whole.iter().enumerate().map(|(at, byte)| if at == whole.len() / 2 { byte ^ 1 } else { *byte }).collect();
-    let mut faults = 0;
     for damaged in [Some(&flipped[..]), Some(&whole[..whole.len() / 2]), Some(b""), None] {
         match damaged {
             Some(bytes) => std::fs::write(&file, bytes).unwrap(),
@@ -362,9 +369,7 @@ fn a_damaged_object_is_named_its_shard_is_given_up_and_all_others_are_served() {
         let object = format!("shard {shard}: object shards/{shard}/compacted/{}: ", file.file_name().unwrap().to_str().unwrap());
         assert!(verified.status.code() == Some(1) && text.contains(&object), "{text}");
         assert!(text.contains(&format!("repair --abandon {shard}")), "{text}");
-        faults += 1;
     }
-    assert_eq!(faults, 4);
     // Nothing of it can be mended, and nothing is done to it.
     let left = bucket.tool("prod", &["repair"]);
     assert!(left.status.code() == Some(1) && texts(&left).0.contains("left as it is"), "{}", texts(&left).0);
@@ -377,12 +382,7 @@ fn a_damaged_object_is_named_its_shard_is_given_up_and_all_others_are_served() {
     assert!(!resume(&broker, "two").1, "its Session is gone");
     assert_eq!(take(&broker, "one", 5), expected("one", 1..=5));
     let (mut meter, _) = resume(&broker, METER);
-    meter.send(&Packet::PubRel(bucketmq_packet::Ack {
-        packet_id: bucketmq_packet::PacketIdentifier::new(7).unwrap(),
-        reason_code: ReasonCode::Success,
-        reason_string: None,
-        user_properties: Vec::new(),
-    }));
+    meter.step(PacketType::PubRel, 7);
     assert_eq!(meter.next(), Came::Step(PacketType::PubComp, 7, ReasonCode::Success));
     exactly_once(&mut meter, "work/three", "three-5");
     assert_eq!(take(&broker, "three", 5), expected("three", 1..=5));
