@@ -5,12 +5,15 @@
 
 mod clock;
 mod damage;
+mod growth;
+mod inbound;
 mod index;
+mod outbox;
 mod pending;
 mod settings;
 mod shard;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -25,11 +28,14 @@ use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use crate::batch::{Batch, QueueChange};
+use crate::batch::{Batch, Change};
 use crate::memory::MemoryStore;
 use crate::record::cursor::Cursor;
 use crate::record::format::Format;
 use crate::record::group::Group;
+use crate::record::growth::Growth;
+use crate::record::inbound::Inbound;
+use crate::record::outbox::{Chunk, OutboxNumber, Row};
 use crate::record::retained::Retained;
 use crate::record::session::Session;
 use crate::record::{DecodeError, Record};
@@ -221,6 +227,11 @@ impl DurableStore {
         scan(part.db()?, shard).await.map_err(|error| part.unreadable(error))
     }
 
+    /// The rows in the outbox of `shard`, oldest first, everything written so far included.
+    pub async fn outbox(&self, shard: ShardId) -> Result<Vec<(OutboxNumber, Row)>, ReadError> {
+        Ok(self.records::<Chunk>(shard).await?.into_iter().flat_map(|(_, chunk)| chunk.rows).collect())
+    }
+
     /// Where the queue stands: also what may have been sent, which [`Store::queue`] does not tell.
     pub fn cursor(&self, session: SessionNumber) -> Cursor {
         self.part(session.shard()).pending.lock().cursor(session)
@@ -295,7 +306,19 @@ impl Contents {
         let sessions = scan::<Session>(db, shard).await?.into_iter().map(|(_, session)| session.number);
         let groups = scan::<Group>(db, shard).await?.into_iter().map(|(_, group)| group.number);
         let known: HashSet<SessionNumber> = sessions.chain(groups).collect();
-        for (session, cursor) in scan::<Cursor>(db, shard).await? {
+        let mut cursors: HashMap<SessionNumber, Cursor> = scan::<Cursor>(db, shard).await?.into_iter().collect();
+        let growths = scan::<Growth>(db, shard).await?;
+        for grown in growths.iter().flat_map(|(_, growth)| &growth.queues) {
+            grown.bring(&mut cursors);
+        }
+        pending.found_growth(&growths);
+        for (session, identifiers) in scan::<Inbound>(db, shard).await? {
+            pending.found_identifiers(session, identifiers);
+        }
+        for (_, chunk) in scan::<Chunk>(db, shard).await? {
+            pending.found_outbox(&chunk);
+        }
+        for (session, cursor) in cursors {
             pending.found(session, cursor);
             if !known.contains(&session) {
                 // Its Session ended, and the crash came before all of it was deleted.
@@ -366,17 +389,21 @@ impl Store for DurableStore {
     }
 
     fn write(&self, shard: ShardId, batch: Batch) -> Position {
-        let Batch { rows, queues } = batch;
+        let Batch { rows, changes } = batch;
         let write = |pending: &mut Pending| {
             for (key, value) in rows {
                 pending.row(key, value);
             }
-            for change in queues {
+            for change in changes {
                 match change {
-                    QueueChange::Append(session, sequence, entry) => pending.append(session, sequence, entry),
-                    QueueChange::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
-                    QueueChange::Sent(session, sent) => pending.sent(session, sent),
-                    QueueChange::End(session) => pending.end(session),
+                    Change::Append(session, sequence, entry) => pending.append(session, sequence, entry),
+                    Change::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
+                    Change::Sent(session, sent) => pending.sent(session, sent),
+                    Change::End(session) => pending.end(session),
+                    Change::Begin(session, id) => pending.begin(session, id),
+                    Change::Finish(session, id) => pending.finish(session, id),
+                    Change::Send(number, row) => pending.send(number, row),
+                    Change::Done(number) => pending.done(number),
                 }
             }
         };

@@ -8,6 +8,7 @@ pub mod applied;
 pub mod cursor;
 pub mod format;
 pub mod group;
+pub mod growth;
 pub mod handshake;
 pub mod inbound;
 pub mod outbox;
@@ -48,7 +49,7 @@ pub enum Kind {
     Retained = 7,
     /// [`will::Will`].
     Will = 8,
-    /// [`outbox::Row`].
+    /// [`outbox::Chunk`].
     Outbox = 9,
     /// [`applied::Applied`].
     Applied = 10,
@@ -60,11 +61,13 @@ pub enum Kind {
     Cursor = 13,
     /// [`handshake::Handshake`].
     Handshake = 14,
+    /// [`growth::Growth`].
+    Growth = 15,
 }
 
 impl Kind {
     /// All kinds, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Format,
         Self::Session,
         Self::Subscription,
@@ -79,6 +82,7 @@ impl Kind {
         Self::Released,
         Self::Cursor,
         Self::Handshake,
+        Self::Growth,
     ];
 
     /// The kind of the record with `key`.
@@ -105,6 +109,7 @@ impl fmt::Display for Kind {
             Self::Released => "released",
             Self::Cursor => "cursor",
             Self::Handshake => "handshake",
+            Self::Growth => "growth",
         })
     }
 }

@@ -93,7 +93,7 @@ impl Broker {
         for message in messages {
             let number = rows.next;
             rows.next.counter += 1;
-            batch.put(&number, &Row { target: Target::Shards(Vec::new()), publisher, message: message.clone() });
+            batch.send(number, Row { target: Target::Shards(Vec::new()), publisher, message: message.clone() });
             rows.waiting.push_back(Waiting { number, position: Position(0), message, publisher, from: from.cloned() });
         }
         if let Some(from) = from {
@@ -194,7 +194,7 @@ async fn delete_finished(broker: Arc<Broker>, shard: ShardId, mut finish: mpsc::
                 continue;
             }
             waits.merge(&of_row);
-            batch.delete::<Row>(&number);
+            batch.done(number);
         }
         loop {
             match tokio::time::timeout(LOOK_AGAIN, waits.clone().wait(&*broker.store)).await {

@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bucketmq_packet::PacketIdentifier;
 use bucketmq_packet::message::QueueEntry;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -24,13 +23,14 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::damage::{Watched, is_damage};
-use super::pending::{Batch, Pending};
+use super::index::Hole;
+use super::pending::{Batch, Pending, Rows};
 use super::settings::{FLUSH_INTERVAL, LOG_OBJECTS_MAX};
 use crate::record::Record;
 use crate::record::cursor::Cursor;
 use crate::record::handshake::Handshake;
 use crate::record::inbound::Inbound;
-use crate::record::queue::Chunk;
+use crate::record::queue::{Chunk, Queued};
 use crate::shard::ShardId;
 use crate::store::{DurableError, ReadError, Sequence, SessionNumber};
 
@@ -266,6 +266,18 @@ impl Shard {
             self.want(|wanted| wanted.written = wanted.written.max(position));
         }
         self.wait(|progress| progress.written >= position).await.map_err(|cause| self.unreadable(Shared(cause)))
+    }
+
+    /// Entries that a queue still counted are over. The cursor in `rows` did not know of them; the one in memory may already be ahead of it.
+    fn found_over<'a>(&self, session: SessionNumber, over: impl Iterator<Item = &'a Queued>, rows: &mut Rows) -> Result<(), ReadError> {
+        let (messages, bytes) = over.fold((0, 0), |(messages, bytes), entry| (messages + 1, bytes + u64::from(entry.bytes())));
+        self.pending.lock().found_over(session, messages, bytes);
+        if let Some(Some(value)) = rows.get_mut(&Cursor::key(&session)) {
+            let cursor = Cursor::decode(value).map_err(|error| self.unreadable(error))?;
+            let (messages, bytes) = (cursor.messages.saturating_sub(messages), cursor.bytes.saturating_sub(bytes));
+            *value = Cursor { messages, bytes, ..cursor }.encode();
+        }
+        Ok(())
     }
 
     /// Of the batches that are in the database and not in the bucket.
@@ -537,15 +549,7 @@ impl Writer {
         for (session, from, to) in work.look_for {
             let mut found = shard.rows(session, from, Sequence(u64::MAX)).await?;
             while let Some(chunk) = next_chunk(shard, &mut found).await? {
-                let over: Vec<_> = chunk.entries.iter().filter(|entry| (from..=to).contains(&entry.sequence)).collect();
-                let bytes = over.iter().map(|entry| u64::from(entry.bytes())).sum();
-                shard.pending.lock().found_over(session, over.len() as u64, bytes);
-                // The cursor of this batch did not know of them; the one in memory may already be ahead of the batch.
-                if let Some(Some(value)) = rows.get_mut(&Cursor::key(&session)) {
-                    let cursor = Cursor::decode(value).map_err(|error| shard.unreadable(error))?;
-                    let (messages, bytes) = (cursor.messages.saturating_sub(over.len() as u64), cursor.bytes.saturating_sub(bytes));
-                    *value = Cursor { messages, bytes, ..cursor }.encode();
-                }
+                shard.found_over(session, chunk.entries.iter().filter(|entry| (from..=to).contains(&entry.sequence)), &mut rows)?;
                 let Some(last) = chunk.entries.last().map(|entry| entry.sequence) else { continue };
                 if last > to {
                     // What goes next has not to be looked for again.
@@ -557,13 +561,16 @@ impl Writer {
                 rows.insert(Chunk::key(&(session, last)), None);
             }
         }
-        for (session, sequence) in work.holes {
+        for (session, sequence, hole) in work.holes {
             let mut found = shard.rows(session, sequence, Sequence(u64::MAX)).await?;
             let Some(row) = found.next().await.map_err(|error| shard.unreadable(error))? else { continue };
             // Two entries of one chunk may go at the same time.
             let value = rows.get(&row.key[..]).cloned().unwrap_or_else(|| Some(row.value.to_vec()));
             let Some(value) = value else { continue };
             let mut chunk = Chunk::decode(&value).map_err(|error| shard.unreadable(error))?;
+            if hole == Hole::Uncounted {
+                shard.found_over(session, chunk.entries.iter().filter(|entry| entry.sequence == sequence), &mut rows)?;
+            }
             chunk.entries.retain(|entry| entry.sequence != sequence);
             rows.insert(row.key.to_vec(), (!chunk.entries.is_empty()).then(|| chunk.encode()));
         }
@@ -588,11 +595,10 @@ impl Writer {
     async fn end(&self, session: SessionNumber) -> Result<Option<u64>, WriteError> {
         let mut last = None;
         let zero = Sequence(0);
-        let first = PacketIdentifier::new(1).expect("not 0");
         let prefixes = [
             Chunk::key(&(session, zero))[..9].to_vec(),
             Handshake::key(&(session, zero))[..9].to_vec(),
-            Inbound::key(&(session, first))[..9].to_vec(),
+            Inbound::key(&session),
             Cursor::key(&session),
         ];
         for prefix in prefixes {
