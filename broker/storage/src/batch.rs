@@ -5,6 +5,7 @@ use bucketmq_packet::message::QueueEntry;
 
 use crate::record::Record;
 use crate::record::outbox::{OutboxNumber, Row};
+use crate::shard::ShardId;
 use crate::store::{Sequence, SessionNumber};
 
 /// Changes to be made at once with [`Store::write`](crate::Store::write): records, and queues of the same shard.
@@ -25,6 +26,7 @@ pub(crate) enum Change {
     Finish(SessionNumber, PacketIdentifier),
     Send(OutboxNumber, Row),
     Done(OutboxNumber),
+    Applied(ShardId, OutboxNumber),
 }
 
 impl Batch {
@@ -86,6 +88,13 @@ impl Batch {
     /// every target has.
     pub fn done(&mut self, number: OutboxNumber) -> &mut Self {
         self.changes.push(Change::Done(number));
+        self
+    }
+
+    /// What this shard gets of the rows in the outbox of `publisher` up to and with `number` is in this batch or was in one before it: they are never
+    /// applied here again.
+    pub fn applied(&mut self, publisher: ShardId, number: OutboxNumber) -> &mut Self {
+        self.changes.push(Change::Applied(publisher, number));
         self
     }
 }

@@ -257,7 +257,7 @@ impl Store for MemoryStore {
                 Change::RemoveThrough(session, sequence) => self.remove_through(session, sequence),
                 Change::Sent(session, _) => self.durable(session.shard()),
                 Change::End(session) => self.remove_session(session),
-                Change::Begin(..) | Change::Finish(..) | Change::Send(..) | Change::Done(_) => self.durable(shard),
+                Change::Begin(..) | Change::Finish(..) | Change::Send(..) | Change::Done(_) | Change::Applied(..) => self.durable(shard),
             };
         }
         self.part(shard).advance()

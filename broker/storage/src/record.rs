@@ -114,6 +114,13 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Bytes of most keys: the kind, a number of 16 bytes or two of 8.
+const KEY_BYTES: usize = 17;
+/// Bytes of most values but those with messages.
+const VALUE_BYTES: usize = 32;
+/// Bytes of a message that are neither topic nor properties nor payload, with its place before it: 14 at most for nearly all.
+const MESSAGE_EXTRA: usize = 16;
+
 /// A record with its key and its value.
 pub trait Record: Sized {
     /// Its kind.
@@ -129,12 +136,16 @@ pub trait Record: Sized {
     fn take_key(input: &mut Reader<'_>) -> Result<Self::Key, Fault>;
     /// Appends the value without its version.
     fn put(&self, out: &mut Writer);
+    /// About how many bytes the value takes: room for a little more is made, and what is not used stays in memory until the bucket has the value.
+    fn bytes_expected(&self) -> usize {
+        VALUE_BYTES
+    }
     /// The value from what [`Self::put`] wrote in `version`, one this release knows.
     fn take(version: u8, input: &mut Reader<'_>) -> Result<Self, Fault>;
 
     /// The whole key.
     fn key(key: &Self::Key) -> Vec<u8> {
-        let mut out = Writer::default();
+        let mut out = Writer::with_capacity(KEY_BYTES);
         out.u8(Self::KIND as u8);
         Self::put_key(key, &mut out);
         out.into_bytes()
@@ -142,7 +153,7 @@ pub trait Record: Sized {
 
     /// The whole value.
     fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::default();
+        let mut out = Writer::with_capacity(self.bytes_expected());
         out.u8(Self::VERSION);
         self.put(&mut out);
         out.into_bytes()

@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bucketmq_packet::message::Message;
-use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::outbox::{OutboxNumber, Row, Target};
 use bucketmq_storage::{Batch, Position, SessionNumber, ShardId};
 use parking_lot::Mutex;
@@ -130,7 +129,7 @@ impl Broker {
             self.store.together(target, &mut || {
                 work();
                 let mut batch = Batch::default();
-                batch.put(&shard, &Applied { number: row.number });
+                batch.applied(shard, row.number);
                 position = self.store.write(target, batch);
             });
             outbox.applied.lock()[target.index()] = row.number;

@@ -1,7 +1,8 @@
 //! Which queues of a shard have only grown since their cursor was written: one record for each batch instead of a cursor for each queue.
 
-use std::collections::HashSet;
 use std::ops::Range;
+
+use hashbrown::HashSet;
 
 use super::pending::Rows;
 use crate::record::Record;

@@ -1,8 +1,7 @@
 //! The Packet Identifiers of QoS 2 messages that Clients have sent and not released, as they stand in one shard.
 
-use std::collections::{HashMap, HashSet};
-
 use bucketmq_packet::PacketIdentifier;
+use hashbrown::{HashMap, HashSet};
 
 use super::pending::Rows;
 use crate::record::Record;

@@ -2,21 +2,24 @@
 //!
 //! Everything in it goes to the database in one batch, so whatever is done under one lock is kept or lost together.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use bucketmq_packet::PacketIdentifier;
 use bucketmq_packet::message::QueueEntry;
+use hashbrown::{HashMap, HashSet};
 
 use super::growth::Growths;
 use super::inbound::Identifiers;
 use super::index::{Hole, QueueIndex};
 use super::outbox::Outbox;
 use crate::record::Record;
+use crate::record::applied::Applied;
 use crate::record::cursor::Cursor;
 use crate::record::growth::{Growth, Grown};
 use crate::record::inbound::Inbound;
 use crate::record::outbox::{self, OutboxNumber, Row};
 use crate::record::queue::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, Chunk, Queued};
+use crate::shard::ShardId;
 use crate::store::{QueueUsage, Sequence, SessionNumber};
 
 /// So many removals back it is looked for one that a new one continues: some Sessions at once, and never a long search.
@@ -46,6 +49,8 @@ pub(crate) struct Pending {
     growths: Growths,
     identifiers: Identifiers,
     outbox: Outbox,
+    /// The last row applied here from the outbox of each shard, where that has changed.
+    applied: Vec<(ShardId, OutboxNumber)>,
     work: Work,
     /// Bytes of messages and rows that no batch has taken.
     bytes: u64,
@@ -102,7 +107,12 @@ impl Pending {
 
     /// True when there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.changed.is_empty() && self.identifiers.is_empty() && self.outbox.is_empty() && self.work.is_empty()
+        self.rows.is_empty()
+            && self.changed.is_empty()
+            && self.identifiers.is_empty()
+            && self.outbox.is_empty()
+            && self.applied.is_empty()
+            && self.work.is_empty()
     }
 
     /// Puts a row, or deletes it.
@@ -155,6 +165,14 @@ impl Pending {
     pub(crate) fn done(&mut self, number: OutboxNumber) {
         if let Some(first) = self.outbox.done(number) {
             self.rows.insert(outbox::Chunk::key(&first), None);
+        }
+    }
+
+    /// The rows of the outbox of `publisher` up to and with `number` have been applied.
+    pub(crate) fn applied(&mut self, publisher: ShardId, number: OutboxNumber) {
+        match self.applied.iter_mut().find(|(shard, _)| *shard == publisher) {
+            Some((_, last)) => *last = number,
+            None => self.applied.push((publisher, number)),
         }
     }
 
@@ -291,6 +309,9 @@ impl Pending {
         let mut rows = std::mem::take(&mut self.rows);
         self.identifiers.take(&mut rows);
         self.outbox.take(&mut rows);
+        for (publisher, number) in self.applied.drain(..) {
+            rows.insert(Applied::key(&publisher), Some(Applied { number }.encode()));
+        }
         let mut grown = Vec::new();
         for session in self.changed.drain() {
             let Some(queue) = self.queues.get_mut(&session) else { continue };
@@ -352,7 +373,6 @@ fn next_chunk(added: &mut VecDeque<(Sequence, QueueEntry)>) -> (Chunk, Vec<(Sequ
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::ShardId;
 
     #[test]
     fn removals_that_continue_each_other_are_looked_for_once() {

@@ -72,6 +72,10 @@ impl Record for Growth {
         }
     }
 
+    fn bytes_expected(&self) -> usize {
+        11 * self.queues.len() + 10
+    }
+
     fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {
         let (mut queues, mut last) = (Vec::new(), 0_u64);
         while !input.is_empty() {

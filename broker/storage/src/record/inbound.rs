@@ -33,6 +33,10 @@ impl Record for Inbound {
         }
     }
 
+    fn bytes_expected(&self) -> usize {
+        2 * self.ids.len() + 1
+    }
+
     fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {
         let mut ids: Vec<PacketIdentifier> = Vec::new();
         while !input.is_empty() {

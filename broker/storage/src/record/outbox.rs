@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bucketmq_packet::message::Message;
 
-use super::{Fault, Kind, Reader, Record, Writer};
+use super::{Fault, Kind, MESSAGE_EXTRA, Reader, Record, Writer};
 use crate::shard::ShardId;
 use crate::store::SessionNumber;
 
@@ -91,6 +91,10 @@ impl Record for Chunk {
             next = number.counter + 1;
             row.put(out);
         }
+    }
+
+    fn bytes_expected(&self) -> usize {
+        self.rows.iter().map(|(_, row)| row.message.len() + MESSAGE_EXTRA + 11).sum::<usize>() + 17
     }
 
     fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {
