@@ -341,7 +341,7 @@ async fn scan<R: Record>(db: &Db, shard: ShardId) -> Result<Vec<(R::Key, R)>, Op
     let failed = |source| OpenError::Database { shard, source };
     let wrong = |source| OpenError::Record { shard, source };
     let options = ScanOptions::default().with_read_ahead_bytes(SCAN_BYTES);
-    let mut rows = db.scan_prefix_with_options([R::KIND as u8], .., &options).await.map_err(failed)?;
+    let mut rows = db.scan_prefix_with_options(R::KIND.prefix(), .., &options).await.map_err(failed)?;
     let mut records = Vec::new();
     while let Some(row) = rows.next().await.map_err(failed)? {
         records.push((R::decode_key(&row.key).map_err(wrong)?, R::decode(&row.value).map_err(wrong)?));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slatedb::config::{CompactionWorkerOptions, CompactorOptions, Settings};
 
-use crate::record::Kind;
+use crate::record::{Kind, PASSING};
 use crate::shard::ShardId;
 
 /// Bytes of a memtable before it is written to level 0. Counted as they are written: in memory a row of 300 bytes takes 700 and a cursor 300.
@@ -73,7 +73,8 @@ pub(crate) fn settings(shard: ShardId) -> Settings {
     }
 }
 
-/// One tree for each kind of record: what is compacted often does not drag along what is not. Fixed when a database is made.
+/// One tree for each kind of record that stays, and one for all that pass: what is compacted often does not drag along what is not. Fixed when a
+/// database is made.
 #[derive(Debug)]
 pub(crate) struct ByKind;
 
@@ -86,6 +87,8 @@ impl slatedb::PrefixExtractor for ByKind {
         let bytes = match target {
             slatedb::PrefixTarget::Point(bytes) | slatedb::PrefixTarget::Prefix(bytes) => bytes,
         };
-        Kind::of(bytes).map(|_| 1)
+        let first = *bytes.first()?;
+        // The segment is all there is of what SlateDB asks when it opens a database.
+        (first == PASSING || Kind::of(&[first]).is_some()).then_some(1)
     }
 }

@@ -25,10 +25,8 @@ use super::index::Hole;
 use super::pages::{Wishes, next_chunk};
 use super::pending::{Batch, Pending, Rows};
 use super::settings::{FLUSH_INTERVAL, LOG_OBJECTS_MAX};
-use crate::record::Record;
+use crate::record::{Kind, Record};
 use crate::record::cursor::Cursor;
-use crate::record::handshake::Handshake;
-use crate::record::inbound::Inbound;
 use crate::record::queue::{Chunk, Queued};
 use crate::shard::ShardId;
 use crate::store::{DurableError, ReadError, Sequence, SessionNumber};
@@ -535,14 +533,9 @@ impl Writer {
     /// Deletes a queue and what belongs to it, in pieces: what a crash leaves has no Session and is deleted when the shard is opened.
     async fn end(&self, session: SessionNumber) -> Result<Option<u64>, WriteError> {
         let mut last = None;
-        let zero = Sequence(0);
-        let prefixes = [
-            Chunk::key(&(session, zero))[..9].to_vec(),
-            Handshake::key(&(session, zero))[..9].to_vec(),
-            Inbound::key(&session),
-            Cursor::key(&session),
-        ];
-        for prefix in prefixes {
+        let number = session.0.to_be_bytes();
+        for kind in [Kind::Queue, Kind::Handshake, Kind::Inbound, Kind::Cursor] {
+            let prefix = [kind.prefix(), &number].concat();
             let mut rows = self.db.scan_prefix(&prefix, ..).await?;
             let mut writes = WriteBatch::new();
             let mut count = 0;
