@@ -7,7 +7,6 @@ use bucketmq_packet::message::Message;
 use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::group::Group;
 use bucketmq_storage::record::handshake::Handshake;
-use bucketmq_storage::record::inbound::Inbound;
 use bucketmq_storage::record::outbox::{OutboxNumber, Row, Target};
 use bucketmq_storage::record::session::{Presence, Session, SessionKey};
 use bucketmq_storage::record::subscription::Subscription;
@@ -106,7 +105,7 @@ impl<'a> Writing<'a> {
             let groups = store.records::<Group>(shard).await?.into_iter().map(|(_, group)| group.number);
             let numbers = known.sessions.values().copied().chain(groups).map(SessionNumber::counter);
             last_number = numbers.fold(last_number, u64::max);
-            let rows = store.records::<Row>(shard).await?.into_iter().map(|(number, _)| number.epoch);
+            let rows = store.outbox(shard).await?.into_iter().map(|(number, _)| number.epoch);
             let marks = store.records::<Applied>(shard).await?.into_iter().map(|(_, applied)| applied.number.epoch);
             epoch = rows.chain(marks).fold(epoch, u64::max);
             shards.push(known);
@@ -191,14 +190,14 @@ impl<'a> Writing<'a> {
             batch.delete::<Will>(&key).remove_session(existing);
         }
         for id in inbound {
-            batch.put(&(number, id), &Inbound);
+            batch.begin(number, id);
         }
         for message in outbox {
             bytes += message.len() + RECORD_BYTES;
             let known = &mut self.shards[shard.index()];
             let row = OutboxNumber { epoch: self.epoch, counter: known.rows };
             known.rows += 1;
-            batch.put(&row, &Row { target: Target::Shards(Vec::new()), publisher: number, message });
+            batch.send(row, Row { target: Target::Shards(Vec::new()), publisher: number, message });
         }
         bytes += subscriptions.keys().map(|filter| filter.len() + RECORD_BYTES).sum::<usize>() + client_id.len() + RECORD_BYTES;
         for (filter, subscription) in subscriptions {

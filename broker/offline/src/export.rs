@@ -7,7 +7,7 @@ use bucketmq_storage::record::cursor::Cursor;
 use bucketmq_storage::record::group::Group;
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::record::inbound::Inbound;
-use bucketmq_storage::record::outbox::Row;
+use bucketmq_storage::record::outbox::{self, OutboxNumber, Row};
 use bucketmq_storage::record::queue::{Chunk, Content};
 use bucketmq_storage::record::retained::Retained;
 use bucketmq_storage::record::session::{Presence, Session, SessionKey};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use thiserror::Error;
 
-use crate::inspect::{subscription, will_of};
+use crate::inspect::{cursors, subscription, will_of};
 use crate::site::Site;
 use crate::snapshot::Snapshot;
 use crate::{Progress, json};
@@ -71,19 +71,18 @@ pub async fn export(
 struct Names {
     clients: HashMap<SessionNumber, String>,
     sessions: HashMap<SessionKey, String>,
-    heads: HashMap<SessionNumber, u64>,
+    cursors: HashMap<SessionNumber, Cursor>,
 }
 
 async fn export_shard(reader: &Reader, out: &mut (dyn Write + Send), lines: &mut u64, progress: Progress<'_>) -> Result<(), ExportError> {
     let shard = reader.shard();
-    let mut names = Names::default();
+    let mut names = Names { cursors: cursors(reader).await?, ..Names::default() };
     // Who is named comes before what belongs to it.
-    const ORDER: [Kind; 10] = [
+    const ORDER: [Kind; 9] = [
         Kind::Session,
         Kind::Group,
         Kind::Subscription,
         Kind::Will,
-        Kind::Cursor,
         Kind::Queue,
         Kind::Inbound,
         Kind::Handshake,
@@ -91,6 +90,13 @@ async fn export_shard(reader: &Reader, out: &mut (dyn Write + Send), lines: &mut
         Kind::Outbox,
     ];
     for kind in ORDER {
+        if kind == Kind::Queue {
+            for mut value in names.queues() {
+                value["shard"] = shard.0.into();
+                writeln!(out, "{value}")?;
+                *lines += 1;
+            }
+        }
         let mut rows = reader.rows(kind).await?;
         while let Some(row) = rows.next().await? {
             let values = names.values(kind, &row.key, &row.value).map_err(|error| ReadError { shard, source: Box::new(error) })?;
@@ -111,7 +117,6 @@ async fn export_shard(reader: &Reader, out: &mut (dyn Write + Send), lines: &mut
 fn kind_name(kind: Kind) -> String {
     match kind {
         Kind::Queue => "queued".into(),
-        Kind::Cursor => "queue".into(),
         Kind::Group => "shared_queue".into(),
         Kind::Inbound => "packet_identifier".into(),
         other => other.to_string(),
@@ -154,19 +159,14 @@ impl Names {
                 value["client_id"] = self.sessions.get(&session).map_or(Value::Null, |name| name.as_str().into());
                 vec![value]
             }
-            Kind::Cursor => {
-                let (number, cursor) = (Cursor::decode_key(key)?, Cursor::decode(value)?);
-                self.heads.insert(number, cursor.head.0);
-                vec![json!({ "of": self.of(number), "messages": cursor.messages, "bytes": cursor.bytes, "first": cursor.head.0,
-                    "next": cursor.next.0, "may_have_been_sent_before": cursor.sent.0 })]
-            }
             Kind::Queue => {
                 let ((number, _), chunk) = (Chunk::decode_key(key)?, Chunk::decode(value)?);
                 self.queued(number, &chunk)
             }
             Kind::Inbound => {
-                let (number, id) = Inbound::decode_key(key)?;
-                vec![json!({ "client_id": self.of(number), "packet_identifier": id.get() })]
+                let (number, inbound) = (Inbound::decode_key(key)?, Inbound::decode(value)?);
+                let of = self.of(number);
+                inbound.ids.iter().map(|id| json!({ "client_id": of, "packet_identifier": id.get() })).collect()
             }
             Kind::Handshake => {
                 let (number, sequence) = Handshake::decode_key(key)?;
@@ -175,18 +175,33 @@ impl Names {
             }
             Kind::Retained => vec![json!({ "message": json::message(&Retained::decode(value)?.message) })],
             Kind::Outbox => {
-                let (number, row) = (Row::decode_key(key)?, Row::decode(value)?);
-                vec![json!({ "publisher": self.of(row.publisher), "epoch": number.epoch, "counter": number.counter,
-                    "message": json::message(&row.message) })]
+                let line = |(number, row): &(OutboxNumber, Row)| {
+                    json!({ "publisher": self.of(row.publisher), "epoch": number.epoch, "counter": number.counter,
+                        "message": json::message(&row.message) })
+                };
+                outbox::Chunk::decode(value)?.rows.iter().map(line).collect()
             }
             // How a shard keeps its own books.
-            Kind::Format | Kind::Payload | Kind::Released | Kind::Applied => Vec::new(),
+            Kind::Format | Kind::Payload | Kind::Released | Kind::Applied | Kind::Cursor | Kind::Growth => Vec::new(),
         })
     }
 
+    /// Where the queues stand, of those that are named.
+    fn queues(&self) -> Vec<Value> {
+        let mut queues: Vec<_> = self.cursors.iter().filter(|(number, _)| self.clients.contains_key(number)).collect();
+        queues.sort_unstable_by_key(|(number, _)| number.0);
+        queues
+            .into_iter()
+            .map(|(number, cursor)| {
+                json!({ "kind": "queue", "of": self.of(*number), "messages": cursor.messages, "bytes": cursor.bytes,
+                    "first": cursor.head.0, "next": cursor.next.0, "may_have_been_sent_before": cursor.sent.0 })
+            })
+            .collect()
+    }
+
     fn queued(&self, number: SessionNumber, chunk: &Chunk) -> Vec<Value> {
-        let head = self.heads.get(&number).copied().unwrap_or(0);
-        let wanted = chunk.entries.iter().filter(|entry| entry.sequence.0 >= head);
+        let head = self.cursors.get(&number).copied().unwrap_or_default().head;
+        let wanted = chunk.entries.iter().filter(|entry| entry.sequence >= head);
         wanted
             .map(|entry| {
                 let message = match &entry.content {

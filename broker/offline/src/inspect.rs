@@ -1,12 +1,15 @@
 //! What is in a bucket, in numbers, and one Session as a person wants to see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use bucketmq_packet::PacketIdentifier;
 use bucketmq_storage::offline::{Facts, Objects, Reader};
 use bucketmq_storage::record::cursor::Cursor;
 use bucketmq_storage::record::format::Format;
+use bucketmq_storage::record::growth::Growth;
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::record::inbound::Inbound;
+use bucketmq_storage::record::outbox;
 use bucketmq_storage::record::queue::{Chunk, Content};
 use bucketmq_storage::record::session::{Presence, Session, SessionKey};
 use bucketmq_storage::record::subscription::Subscription;
@@ -158,26 +161,36 @@ async fn count(reader: &Reader) -> Result<Contents, ReadError> {
         while let Some(row) = rows.next().await? {
             count += 1;
             contents.record_bytes += (row.key.len() + row.value.len()) as u64;
+            // What cannot be read is for `verify` to tell.
             match kind {
-                Kind::Cursor => {
-                    // What cannot be read is for `verify` to tell.
-                    let cursor = Cursor::decode(&row.value).unwrap_or_default();
-                    contents.queued_messages += cursor.messages;
-                    contents.queued_bytes += cursor.bytes;
-                }
                 Kind::Session => {
                     let connected = Session::decode(&row.value).is_ok_and(|session| session.presence == Presence::Connected);
                     contents.sessions_connected += u64::from(connected);
                 }
+                Kind::Outbox => contents.outbox_rows += outbox::Chunk::decode(&row.value).map_or(0, |chunk| chunk.rows.len() as u64),
                 _ => {}
             }
         }
         contents.records.insert(kind.to_string(), count);
     }
+    for cursor in cursors(reader).await?.values() {
+        contents.queued_messages += cursor.messages;
+        contents.queued_bytes += cursor.bytes;
+    }
     contents.sessions = contents.count(Kind::Session);
     contents.retained = contents.count(Kind::Retained);
-    contents.outbox_rows = contents.count(Kind::Outbox);
     Ok(contents)
+}
+
+/// Where each queue stands: its cursor, and what it has grown since that was written.
+pub(crate) async fn cursors(reader: &Reader) -> Result<HashMap<SessionNumber, Cursor>, ReadError> {
+    let mut cursors: HashMap<_, _> = reader.records::<Cursor>().await?.into_iter().collect();
+    let mut rows = reader.rows(Kind::Growth).await?;
+    while let Some(row) = rows.next().await? {
+        let growth = Growth::decode(&row.value).map_err(|error| ReadError { shard: reader.shard(), source: Box::new(error) })?;
+        growth.queues.iter().for_each(|grown| grown.bring(&mut cursors));
+    }
+    Ok(cursors)
 }
 
 /// One Session with everything that belongs to it; `None` when there is none of this Client Identifier.
@@ -200,12 +213,9 @@ async fn describe(reader: &Reader, client_id: &str) -> Result<Option<Value>, Rea
         let (_, filter) = Subscription::decode_key(&row.key).map_err(wrong)?;
         subscriptions.push(subscription(&filter, &Subscription::decode(&row.value).map_err(wrong)?));
     }
-    let cursor = reader.record::<Cursor>(&number).await?.unwrap_or_default();
-    let mut inbound = Vec::new();
-    let mut rows = reader.rows_of(&prefix_of(Kind::Inbound, number)).await?;
-    while let Some(row) = rows.next().await? {
-        inbound.push(Inbound::decode_key(&row.key).map_err(wrong)?.1.get());
-    }
+    let cursor = cursors(reader).await?.remove(&number).unwrap_or_default();
+    let inbound = reader.record::<Inbound>(&number).await?.map_or_else(Vec::new, |inbound| inbound.ids);
+    let inbound: Vec<u16> = inbound.into_iter().map(PacketIdentifier::get).collect();
     let mut released = Vec::new();
     let mut rows = reader.rows_of(&prefix_of(Kind::Handshake, number)).await?;
     while let Some(row) = rows.next().await? {
@@ -243,7 +253,7 @@ async fn describe(reader: &Reader, client_id: &str) -> Result<Option<Value>, Rea
 }
 
 fn prefix_of(kind: Kind, number: SessionNumber) -> Vec<u8> {
-    std::iter::once(kind as u8).chain(number.0.to_be_bytes()).collect()
+    [kind.prefix(), &number.0.to_be_bytes()].concat()
 }
 
 async fn oldest(reader: &Reader, number: SessionNumber, cursor: &Cursor) -> Result<Vec<Value>, ReadError> {

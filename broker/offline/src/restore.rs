@@ -4,7 +4,7 @@
 use bucketmq_cluster::ObjectError;
 use bucketmq_storage::offline::{At, Objects, Reader, clone_shard, delete_objects, format_of};
 use bucketmq_storage::record::applied::Applied;
-use bucketmq_storage::record::outbox::Row;
+use bucketmq_storage::record::outbox::Chunk;
 use bucketmq_storage::record::{Kind, Record};
 use bucketmq_storage::root::{Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
@@ -144,7 +144,7 @@ pub(crate) async fn epoch_of(reader: &Reader) -> Result<u64, ReadError> {
     }
     let mut rows = reader.rows(Kind::Outbox).await?;
     while let Some(row) = rows.next().await? {
-        epoch = epoch.max(Row::decode_key(&row.key).map_err(wrong)?.epoch);
+        epoch = epoch.max(Chunk::decode_key(&row.key).map_err(wrong)?.epoch);
     }
     Ok(epoch)
 }

@@ -16,7 +16,6 @@ use bucketmq_packet::{
 };
 use bucketmq_routing::{Matched, Matches};
 use bucketmq_session::{AliasError, AliasesIn, put_ack, put_ack_with_reason};
-use bucketmq_storage::record::inbound::Inbound;
 use bucketmq_storage::{Batch, Position, SessionNumber, ShardId};
 
 use crate::broker::Broker;
@@ -386,7 +385,7 @@ impl Connection {
                 items.iter().filter(|item| item.qos == QoS::ExactlyOnce).filter_map(|item| bucketmq_packet::PacketIdentifier::new(item.id))
             {
                 state.session.incoming.finish(id);
-                batch.delete::<Inbound>(&(self.terms.client.number, id));
+                batch.finish(self.terms.client.number, id);
             }
             if self.terms.client.stored {
                 self.terms.broker.store.write(self.terms.client.shard, batch);
@@ -576,7 +575,7 @@ impl Connection {
                     && client.stored
                     && let Some(id) = bucketmq_packet::PacketIdentifier::new(item.id)
                 {
-                    batch.put(&(client.number, id), &Inbound);
+                    batch.begin(client.number, id);
                 }
             }
         }

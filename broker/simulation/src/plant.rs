@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bucketmq::durable::outbox::Outbox;
 use bucketmq_packet::message::{Message, QueueEntry};
 use bucketmq_storage::record::applied::Applied;
-use bucketmq_storage::record::outbox::{OutboxNumber, Row};
+use bucketmq_storage::record::outbox::OutboxNumber;
 use bucketmq_storage::{
     Batch, BoxFuture, DurableError, DurableStore, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit,
     RetainedPage, RetainedUsage, Sequence, SessionNumber, ShardId, Shards, Store, Usage,
@@ -60,7 +60,7 @@ impl Plant {
             }
         }
         for publisher in store.shards().all() {
-            let rows = store.records::<Row>(publisher).await?;
+            let rows = store.outbox(publisher).await?;
             outboxes.push(Outbox::new(1, rows, std::mem::take(&mut marks[publisher.index()])));
         }
         Ok(outboxes)

@@ -5,12 +5,16 @@
 
 mod clock;
 mod damage;
+mod growth;
+mod inbound;
 mod index;
+mod outbox;
+mod pages;
 mod pending;
 pub(crate) mod settings;
 mod shard;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -20,16 +24,20 @@ use bucketmq_packet::message::{Message, QueueEntry};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use slatedb::Db;
+use slatedb::config::ScanOptions;
 use slatedb::db_cache::SplitCache;
 use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use crate::batch::{Batch, QueueChange};
+use crate::batch::{Batch, Change};
 use crate::memory::MemoryStore;
 use crate::record::cursor::Cursor;
 use crate::record::format::Format;
 use crate::record::group::Group;
+use crate::record::growth::Growth;
+use crate::record::inbound::Inbound;
+use crate::record::outbox::{Chunk, OutboxNumber, Row};
 use crate::record::retained::Retained;
 use crate::record::session::Session;
 use crate::record::{DecodeError, Record};
@@ -48,6 +56,9 @@ use shard::Shard;
 const BLOCK_CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// Bytes of indexes and filters of tables: 12 bytes for each KiB of queues, and without them each page costs a request more for each table.
 const META_CACHE_BYTES: u64 = 14 * 1024 * 1024;
+
+/// Bytes asked for at once while all records of a kind are read: with single blocks 6,000 Sessions would take a hundred requests one after the other.
+const SCAN_BYTES: usize = 256 * 1024;
 
 /// Keeps everything in a bucket.
 pub struct DurableStore {
@@ -226,12 +237,17 @@ impl DurableStore {
         scan(part.db()?, shard).await.map_err(|error| part.unreadable(error))
     }
 
+    /// The rows in the outbox of `shard`, oldest first, everything written so far included.
+    pub async fn outbox(&self, shard: ShardId) -> Result<Vec<(OutboxNumber, Row)>, ReadError> {
+        Ok(self.records::<Chunk>(shard).await?.into_iter().flat_map(|(_, chunk)| chunk.rows).collect())
+    }
+
     /// Where the queue stands: also what may have been sent, which [`Store::queue`] does not tell.
     pub fn cursor(&self, session: SessionNumber) -> Cursor {
         self.part(session.shard()).pending.lock().cursor(session)
     }
 
-    fn part(&self, shard: ShardId) -> &Shard {
+    fn part(&self, shard: ShardId) -> &Arc<Shard> {
         &self.parts[shard.index()]
     }
 
@@ -256,7 +272,7 @@ async fn open_database(
 ) -> Result<Db, OpenError> {
     let failed = |source| OpenError::Database { shard, source };
     let db = Db::builder(root.shard(place, shard), bucket)
-        .with_settings(settings::settings())
+        .with_settings(settings::settings(shard))
         .with_system_clock(clock)
         .with_segment_extractor(Arc::new(settings::ByKind))
         .with_db_cache(cache, u64::from(shard.0))
@@ -300,7 +316,19 @@ impl Contents {
         let sessions = scan::<Session>(db, shard).await?.into_iter().map(|(_, session)| session.number);
         let groups = scan::<Group>(db, shard).await?.into_iter().map(|(_, group)| group.number);
         let known: HashSet<SessionNumber> = sessions.chain(groups).collect();
-        for (session, cursor) in scan::<Cursor>(db, shard).await? {
+        let mut cursors: HashMap<SessionNumber, Cursor> = scan::<Cursor>(db, shard).await?.into_iter().collect();
+        let growths = scan::<Growth>(db, shard).await?;
+        for grown in growths.iter().flat_map(|(_, growth)| &growth.queues) {
+            grown.bring(&mut cursors);
+        }
+        pending.found_growth(&growths);
+        for (session, identifiers) in scan::<Inbound>(db, shard).await? {
+            pending.found_identifiers(session, identifiers);
+        }
+        for (_, chunk) in scan::<Chunk>(db, shard).await? {
+            pending.found_outbox(&chunk);
+        }
+        for (session, cursor) in cursors {
             pending.found(session, cursor);
             if !known.contains(&session) {
                 // Its Session ended, and the crash came before all of it was deleted.
@@ -317,7 +345,8 @@ impl Contents {
 async fn scan<R: Record>(db: &Db, shard: ShardId) -> Result<Vec<(R::Key, R)>, OpenError> {
     let failed = |source| OpenError::Database { shard, source };
     let wrong = |source| OpenError::Record { shard, source };
-    let mut rows = db.scan_prefix([R::KIND as u8], ..).await.map_err(failed)?;
+    let options = ScanOptions::default().with_read_ahead_bytes(SCAN_BYTES);
+    let mut rows = db.scan_prefix_with_options(R::KIND.prefix(), .., &options).await.map_err(failed)?;
     let mut records = Vec::new();
     while let Some(row) = rows.next().await.map_err(failed)? {
         records.push((R::decode_key(&row.key).map_err(wrong)?, R::decode(&row.value).map_err(wrong)?));
@@ -371,17 +400,22 @@ impl Store for DurableStore {
     }
 
     fn write(&self, shard: ShardId, batch: Batch) -> Position {
-        let Batch { rows, queues } = batch;
+        let Batch { rows, changes } = batch;
         let write = |pending: &mut Pending| {
             for (key, value) in rows {
                 pending.row(key, value);
             }
-            for change in queues {
+            for change in changes {
                 match change {
-                    QueueChange::Append(session, sequence, entry) => pending.append(session, sequence, entry),
-                    QueueChange::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
-                    QueueChange::Sent(session, sent) => pending.sent(session, sent),
-                    QueueChange::End(session) => pending.end(session),
+                    Change::Append(session, sequence, entry) => pending.append(session, sequence, entry),
+                    Change::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
+                    Change::Sent(session, sent) => pending.sent(session, sent),
+                    Change::End(session) => pending.end(session),
+                    Change::Begin(session, id) => pending.begin(session, id),
+                    Change::Finish(session, id) => pending.finish(session, id),
+                    Change::Send(number, row) => pending.send(number, row),
+                    Change::Done(number) => pending.done(number),
+                    Change::Applied(publisher, number) => pending.applied(publisher, number),
                 }
             }
         };

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::batch::{Batch, QueueChange};
+use crate::batch::{Batch, Change};
 use crate::retained::{Budget, Retained};
 use crate::shard::{ShardId, Shards};
 use crate::store::{
@@ -251,12 +251,13 @@ impl Store for MemoryStore {
 
     fn write(&self, shard: ShardId, batch: Batch) -> Position {
         // Records are for those who come after this process; here is nobody.
-        for change in batch.queues {
+        for change in batch.changes {
             match change {
-                QueueChange::Append(session, sequence, entry) => self.append(session, sequence, entry),
-                QueueChange::RemoveThrough(session, sequence) => self.remove_through(session, sequence),
-                QueueChange::Sent(session, _) => self.durable(session.shard()),
-                QueueChange::End(session) => self.remove_session(session),
+                Change::Append(session, sequence, entry) => self.append(session, sequence, entry),
+                Change::RemoveThrough(session, sequence) => self.remove_through(session, sequence),
+                Change::Sent(session, _) => self.durable(session.shard()),
+                Change::End(session) => self.remove_session(session),
+                Change::Begin(..) | Change::Finish(..) | Change::Send(..) | Change::Done(_) | Change::Applied(..) => self.durable(shard),
             };
         }
         self.part(shard).advance()

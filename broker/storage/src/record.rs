@@ -1,13 +1,14 @@
 //! What stands in a shard's database, one file per kind of record: its key, its value, how both are encoded, and a test that they come back.
 //!
-//! A key begins with the kind, one byte, which is also the segment of the database the record lives in. Numbers in keys are big-endian, so that
-//! they sort. A value begins with the version of its own encoding. Kinds and versions are never used for anything else: `golden/` holds
+//! A key begins with the kind, one byte, which is also the segment of the database the record lives in; the kinds that come and go with every
+//! message share one, [`PASSING`], which stands before theirs. Numbers in keys are big-endian, so that they sort. A value begins with the version of its own encoding. Kinds and versions are never used for anything else: `golden/` holds
 //! records of every release, and they decode for ever.
 
 pub mod applied;
 pub mod cursor;
 pub mod format;
 pub mod group;
+pub mod growth;
 pub mod handshake;
 pub mod inbound;
 pub mod outbox;
@@ -28,7 +29,7 @@ use thiserror::Error;
 
 pub use wire::{Reader, Writer};
 
-/// Kinds of records; the first byte of every key.
+/// Kinds of records; the first byte of a key, or the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -48,7 +49,7 @@ pub enum Kind {
     Retained = 7,
     /// [`will::Will`].
     Will = 8,
-    /// [`outbox::Row`].
+    /// [`outbox::Chunk`].
     Outbox = 9,
     /// [`applied::Applied`].
     Applied = 10,
@@ -60,11 +61,13 @@ pub enum Kind {
     Cursor = 13,
     /// [`handshake::Handshake`].
     Handshake = 14,
+    /// [`growth::Growth`].
+    Growth = 15,
 }
 
 impl Kind {
     /// All kinds, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Format,
         Self::Session,
         Self::Subscription,
@@ -79,14 +82,44 @@ impl Kind {
         Self::Released,
         Self::Cursor,
         Self::Handshake,
+        Self::Growth,
     ];
 
     /// The kind of the record with `key`.
     pub fn of(key: &[u8]) -> Option<Self> {
-        let first = usize::from(*key.first()?);
-        Self::ALL.get(first.checked_sub(1)?).copied()
+        let (number, is_passing) = match key {
+            [PASSING, number, ..] => (*number, true),
+            [number, ..] => (*number, false),
+            [] => return None,
+        };
+        let kind = Self::ALL.get(usize::from(number).checked_sub(1)?).copied()?;
+        (kind.is_passing() == is_passing).then_some(kind)
+    }
+
+    /// Its records come and go with messages.
+    fn is_passing(self) -> bool {
+        matches!(self, Self::Inbound | Self::Outbox | Self::Applied | Self::Cursor | Self::Handshake | Self::Growth)
+    }
+
+    /// What the keys of its records begin with.
+    pub fn prefix(self) -> &'static [u8] {
+        const PREFIXES: [[u8; 2]; 15] = {
+            let mut prefixes = [[PASSING, 0]; 15];
+            let mut place = 0;
+            while place < prefixes.len() {
+                prefixes[place][1] = place as u8 + 1;
+                place += 1;
+            }
+            prefixes
+        };
+        let prefix = &PREFIXES[self as usize - 1];
+        if self.is_passing() { prefix } else { &prefix[1..] }
     }
 }
+
+/// The segment of what comes and goes with messages: each segment is an object more whenever a memtable is written, and of these all are small and
+/// nearly always all there.
+pub const PASSING: u8 = 0x80;
 
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,9 +138,17 @@ impl fmt::Display for Kind {
             Self::Released => "released",
             Self::Cursor => "cursor",
             Self::Handshake => "handshake",
+            Self::Growth => "growth",
         })
     }
 }
+
+/// Bytes of most keys: segment and kind, a number of 16 bytes or two of 8.
+const KEY_BYTES: usize = 18;
+/// Bytes of most values but those with messages.
+const VALUE_BYTES: usize = 32;
+/// Bytes of a message that are neither topic nor properties nor payload, with its place before it: 14 at most for nearly all.
+const MESSAGE_EXTRA: usize = 16;
 
 /// A record with its key and its value.
 pub trait Record: Sized {
@@ -124,20 +165,24 @@ pub trait Record: Sized {
     fn take_key(input: &mut Reader<'_>) -> Result<Self::Key, Fault>;
     /// Appends the value without its version.
     fn put(&self, out: &mut Writer);
+    /// About how many bytes the value takes: room for a little more is made, and what is not used stays in memory until the bucket has the value.
+    fn bytes_expected(&self) -> usize {
+        VALUE_BYTES
+    }
     /// The value from what [`Self::put`] wrote in `version`, one this release knows.
     fn take(version: u8, input: &mut Reader<'_>) -> Result<Self, Fault>;
 
     /// The whole key.
     fn key(key: &Self::Key) -> Vec<u8> {
-        let mut out = Writer::default();
-        out.u8(Self::KIND as u8);
+        let mut out = Writer::with_capacity(KEY_BYTES);
+        out.rest(Self::KIND.prefix());
         Self::put_key(key, &mut out);
         out.into_bytes()
     }
 
     /// The whole value.
     fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::default();
+        let mut out = Writer::with_capacity(self.bytes_expected());
         out.u8(Self::VERSION);
         self.put(&mut out);
         out.into_bytes()
@@ -146,10 +191,8 @@ pub trait Record: Sized {
     /// The parts of a whole key.
     fn decode_key(bytes: &[u8]) -> Result<Self::Key, DecodeError> {
         let fault = |fault| DecodeError { kind: Self::KIND, part: Part::Key, fault };
-        let mut input = Reader::new(bytes);
-        if input.u8().map_err(fault)? != Self::KIND as u8 {
-            return Err(fault(Fault::Invalid("kind")));
-        }
+        let key = bytes.strip_prefix(Self::KIND.prefix()).ok_or(fault(Fault::Invalid("kind")))?;
+        let mut input = Reader::new(key);
         let key = Self::take_key(&mut input).map_err(fault)?;
         input.end().map_err(fault)?;
         Ok(key)
@@ -236,12 +279,13 @@ pub fn rewrite(kind: Kind, value: &[u8]) -> Result<Option<Vec<u8>>, DecodeError>
         Kind::Inbound => newest::<inbound::Inbound>(value),
         Kind::Retained => newest::<retained::Retained>(value),
         Kind::Will => newest::<will::Will>(value),
-        Kind::Outbox => newest::<outbox::Row>(value),
+        Kind::Outbox => newest::<outbox::Chunk>(value),
         Kind::Applied => newest::<applied::Applied>(value),
         Kind::Group => newest::<group::Group>(value),
         Kind::Released => newest::<payload::Released>(value),
         Kind::Cursor => newest::<cursor::Cursor>(value),
         Kind::Handshake => newest::<handshake::Handshake>(value),
+        Kind::Growth => newest::<growth::Growth>(value),
     }
 }
 

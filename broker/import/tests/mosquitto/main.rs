@@ -18,7 +18,7 @@ use bucketmq_packet::{PublishProperties, QoS, RetainHandling, SubscriptionOption
 use bucketmq_storage::durable::Place;
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::record::inbound::Inbound;
-use bucketmq_storage::record::outbox::Row;
+use bucketmq_storage::record::outbox::{OutboxNumber, Row};
 use bucketmq_storage::record::session::{self, Presence, SessionKey};
 use bucketmq_storage::record::subscription;
 use bucketmq_storage::record::{Record, cursor::Cursor};
@@ -63,6 +63,14 @@ async fn all<R: Record>(store: &DurableStore) -> Vec<(R::Key, R)> {
     let mut found = Vec::new();
     for shard in store.shards().all() {
         found.extend(store.records::<R>(shard).await.expect("readable"));
+    }
+    found
+}
+
+async fn outbox(store: &DurableStore) -> Vec<(OutboxNumber, Row)> {
+    let mut found = Vec::new();
+    for shard in store.shards().all() {
+        found.extend(store.outbox(shard).await.expect("readable"));
     }
     found
 }
@@ -184,9 +192,13 @@ async fn what_mosquitto_had_goes_on_in_the_store() {
     }
 
     let publisher = sessions["publisher"].number;
-    let inbound: Vec<_> = all::<Inbound>(&store).await.into_iter().map(|((session, id), _)| (session, id.get())).collect();
-    assert_eq!(inbound, [(publisher, 500)]);
-    let rows = all::<Row>(&store).await;
+    let inbound: Vec<(_, Vec<_>)> = all::<Inbound>(&store)
+        .await
+        .into_iter()
+        .map(|(session, inbound)| (session, inbound.ids.iter().map(|id| id.get()).collect()))
+        .collect();
+    assert_eq!(inbound, [(publisher, vec![500])]);
+    let rows = outbox(&store).await;
     let [(number, row)] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!((number.epoch, number.counter, row.publisher, payload(&row.message)), (1, 0, publisher, "not released"));
     assert!(row.message.retain());
@@ -229,7 +241,7 @@ async fn again(mosquitto: &mut Mosquitto, place: &Place, now: u64) {
     assert_eq!(queue(&store, after["five"].number).await.len(), 5);
     assert_eq!(store.cursor(after["four"].number).sent, Sequence(1), "now it has been sent");
     assert_eq!(all::<subscription::Subscription>(&store).await.len(), 4);
-    let rows = all::<Row>(&store).await;
+    let rows = outbox(&store).await;
     assert_eq!(rows.iter().map(|(number, _)| number.epoch).collect::<Vec<_>>(), [1, 2], "above all that is known");
     assert_eq!(all::<Inbound>(&store).await.len(), 1);
     store.close().await.expect("closes");

@@ -7,9 +7,10 @@ use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::cursor::Cursor;
 use bucketmq_storage::record::format::Format;
 use bucketmq_storage::record::group::Group;
+use bucketmq_storage::record::growth::Growth;
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::record::inbound::Inbound;
-use bucketmq_storage::record::outbox::Row;
+use bucketmq_storage::record::outbox;
 use bucketmq_storage::record::payload::{Payload, Released};
 use bucketmq_storage::record::queue::{Chunk, Content};
 use bucketmq_storage::record::retained::Retained;
@@ -22,13 +23,14 @@ use bucketmq_storage::{SessionNumber, ShardId, Shards};
 use super::{Finding, RecordName, Remedy, Report};
 
 /// What is referred to comes before what refers to it.
-pub(super) const ORDER: [Kind; 14] = [
+pub(super) const ORDER: [Kind; 15] = [
     Kind::Format,
     Kind::Session,
     Kind::Group,
     Kind::Payload,
     Kind::Released,
     Kind::Cursor,
+    Kind::Growth,
     Kind::Queue,
     Kind::Subscription,
     Kind::Inbound,
@@ -103,7 +105,8 @@ impl<'a> Check<'a> {
             Kind::Subscription => self.decoded::<Subscription>(key, value).map(|((session, filter), subscription)| {
                 self.subscription(key, session, &filter, &subscription);
             }),
-            Kind::Inbound => self.decoded::<Inbound>(key, value).map(|((number, _), _)| self.belongs(number)),
+            Kind::Growth => self.decoded::<Growth>(key, value).map(|(_, growth)| self.growth(&growth)),
+            Kind::Inbound => self.decoded::<Inbound>(key, value).map(|(number, _)| self.belongs(number)),
             Kind::Handshake => self.decoded::<Handshake>(key, value).map(|((number, _), _)| self.belongs(number)),
             Kind::Will => self.decoded::<Will>(key, value).map(|(_, will)| {
                 // Without a Session it is the Will of one that ends with its connection.
@@ -112,9 +115,12 @@ impl<'a> Check<'a> {
                 }
             }),
             Kind::Retained => self.decoded::<Retained>(key, value).map(|(topic, retained)| self.retained(key, &topic, &retained)),
-            Kind::Outbox => self.decoded::<Row>(key, value).map(|(number, row)| {
+            Kind::Outbox => self.decoded::<outbox::Chunk>(key, value).map(|(number, chunk)| {
                 self.epoch(self.shard, number.epoch);
-                if check_name(row.message.topic()).is_err() {
+                let wrong = chunk.rows.iter().find(|(_, row)| check_name(row.message.topic()).is_err());
+                if chunk.rows.first().is_none_or(|(first, _)| *first != number) {
+                    self.aside(key, "begins with another message than its key says");
+                } else if let Some((_, row)) = wrong {
                     self.aside(key, format!("{:?} is no Topic Name", row.message.topic()));
                 }
             }),
@@ -199,6 +205,13 @@ impl<'a> Check<'a> {
             self.fault(key, format!("the queue begins at {} and ends before {}", cursor.head.0, cursor.next.0), Remedy::None);
         }
         self.cursors.insert(number, cursor);
+    }
+
+    /// Queues that are gone may have grown before.
+    fn growth(&mut self, growth: &Growth) {
+        for grown in growth.queues.iter().filter(|grown| self.numbers.contains(&grown.session)) {
+            grown.bring(&mut self.cursors);
+        }
     }
 
     fn belongs(&mut self, number: SessionNumber) {

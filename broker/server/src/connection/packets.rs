@@ -3,7 +3,6 @@
 use bucketmq_packet::{Ack, Disconnect, Packet, PacketType, ReasonCode, Sender, decode};
 use bucketmq_session::{Acknowledged, put_ack_with_reason};
 use bucketmq_storage::Batch;
-use bucketmq_storage::record::inbound::Inbound;
 
 use super::{Closing, Connection, unexpected};
 use crate::client::State;
@@ -116,7 +115,7 @@ impl Connection {
         let version = self.terms.version;
         if known && self.terms.client.stored {
             let mut batch = Batch::default();
-            batch.delete::<Inbound>(&(self.terms.client.number, ack.packet_id));
+            batch.finish(self.terms.client.number, ack.packet_id);
             self.terms.broker.store.write(self.terms.client.shard, batch);
         }
         let reason_code = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };

@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bucketmq_packet::message::Message;
-use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::outbox::{OutboxNumber, Row, Target};
 use bucketmq_storage::{Batch, Position, SessionNumber, ShardId};
 use parking_lot::Mutex;
@@ -93,7 +92,7 @@ impl Broker {
         for message in messages {
             let number = rows.next;
             rows.next.counter += 1;
-            batch.put(&number, &Row { target: Target::Shards(Vec::new()), publisher, message: message.clone() });
+            batch.send(number, Row { target: Target::Shards(Vec::new()), publisher, message: message.clone() });
             rows.waiting.push_back(Waiting { number, position: Position(0), message, publisher, from: from.cloned() });
         }
         if let Some(from) = from {
@@ -130,7 +129,7 @@ impl Broker {
             self.store.together(target, &mut || {
                 work();
                 let mut batch = Batch::default();
-                batch.put(&shard, &Applied { number: row.number });
+                batch.applied(shard, row.number);
                 position = self.store.write(target, batch);
             });
             outbox.applied.lock()[target.index()] = row.number;
@@ -194,7 +193,7 @@ async fn delete_finished(broker: Arc<Broker>, shard: ShardId, mut finish: mpsc::
                 continue;
             }
             waits.merge(&of_row);
-            batch.delete::<Row>(&number);
+            batch.done(number);
         }
         loop {
             match tokio::time::timeout(LOOK_AGAIN, waits.clone().wait(&*broker.store)).await {

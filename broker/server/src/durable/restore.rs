@@ -42,10 +42,6 @@ impl Records {
         for ((session, filter), record) in store.records::<subscription::Subscription>(shard).await? {
             subscriptions.entry(session).or_default().push((filter, record));
         }
-        let mut incoming: HashMap<SessionNumber, Vec<_>> = HashMap::new();
-        for ((session, id), _) in store.records::<Inbound>(shard).await? {
-            incoming.entry(session).or_default().push(id);
-        }
         let mut released: HashMap<SessionNumber, Vec<_>> = HashMap::new();
         for ((session, sequence), _) in store.records::<Handshake>(shard).await? {
             released.entry(session).or_default().push(sequence.0);
@@ -55,9 +51,9 @@ impl Records {
             subscriptions,
             wills: store.records(shard).await?.into_iter().collect(),
             groups: store.records(shard).await?,
-            incoming,
+            incoming: store.records::<Inbound>(shard).await?.into_iter().map(|(session, inbound)| (session, inbound.ids)).collect(),
             released,
-            rows: store.records(shard).await?,
+            rows: store.outbox(shard).await?,
             applied: store.records(shard).await?,
         })
     }

@@ -2,14 +2,24 @@
 //!
 //! Everything in it goes to the database in one batch, so whatever is done under one lock is kept or lost together.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
+use bucketmq_packet::PacketIdentifier;
 use bucketmq_packet::message::QueueEntry;
+use hashbrown::{HashMap, HashSet};
 
-use super::index::QueueIndex;
+use super::growth::Growths;
+use super::inbound::Identifiers;
+use super::index::{Hole, QueueIndex};
+use super::outbox::Outbox;
 use crate::record::Record;
+use crate::record::applied::Applied;
 use crate::record::cursor::Cursor;
+use crate::record::growth::{Grown, Growth};
+use crate::record::inbound::Inbound;
+use crate::record::outbox::{self, OutboxNumber, Row};
 use crate::record::queue::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, Chunk, Queued};
+use crate::shard::ShardId;
 use crate::store::{QueueUsage, Sequence, SessionNumber};
 
 /// So many removals back it is looked for one that a new one continues: some Sessions at once, and never a long search.
@@ -24,6 +34,8 @@ struct Queue {
     index: QueueIndex,
     added: VecDeque<(Sequence, QueueEntry)>,
     added_bytes: u64,
+    /// More has happened to it since the last batch than that it grew, so that its cursor has to be written.
+    is_moved: bool,
 }
 
 /// One shard's changes, and what it knows of its queues.
@@ -34,6 +46,11 @@ pub(crate) struct Pending {
     rows: Rows,
     queues: HashMap<SessionNumber, Queue>,
     changed: HashSet<SessionNumber>,
+    growths: Growths,
+    identifiers: Identifiers,
+    outbox: Outbox,
+    /// The last row applied here from the outbox of each shard, where that has changed.
+    applied: Vec<(ShardId, OutboxNumber)>,
     work: Work,
     /// Bytes of messages and rows that no batch has taken.
     bytes: u64,
@@ -44,8 +61,8 @@ pub(crate) struct Pending {
 pub(crate) struct Work {
     /// Chunks to be looked for and deleted: queue, from, through.
     pub(crate) look_for: Vec<(SessionNumber, Sequence, Sequence)>,
-    /// Entries to be taken out of their chunks.
-    pub(crate) holes: Vec<(SessionNumber, Sequence)>,
+    /// Entries to be taken out of their chunks, and whether the queue still counts them.
+    pub(crate) holes: Vec<(SessionNumber, Sequence, Hole)>,
     /// Queues to be deleted.
     pub(crate) ended: Vec<SessionNumber>,
 }
@@ -90,7 +107,12 @@ impl Pending {
 
     /// True when there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.changed.is_empty() && self.work.is_empty()
+        self.rows.is_empty()
+            && self.changed.is_empty()
+            && self.identifiers.is_empty()
+            && self.outbox.is_empty()
+            && self.applied.is_empty()
+            && self.work.is_empty()
     }
 
     /// Puts a row, or deletes it.
@@ -102,6 +124,56 @@ impl Pending {
     /// Takes over a queue found when the shard was opened.
     pub(crate) fn found(&mut self, session: SessionNumber, cursor: Cursor) {
         self.queues.entry(session).or_default().index = QueueIndex::found(cursor);
+    }
+
+    /// Takes over what was found of queues that have only grown.
+    pub(crate) fn found_growth(&mut self, growths: &[(u64, Growth)]) {
+        for (number, growth) in growths {
+            self.growths.found(*number, growth);
+        }
+    }
+
+    /// Takes over the Packet Identifiers found of a Session.
+    pub(crate) fn found_identifiers(&mut self, session: SessionNumber, identifiers: Inbound) {
+        self.identifiers.found(session, identifiers);
+    }
+
+    /// Takes over rows found in the outbox.
+    pub(crate) fn found_outbox(&mut self, chunk: &outbox::Chunk) {
+        self.outbox.found(chunk);
+    }
+
+    /// A QoS 2 message has been taken under `id`.
+    pub(crate) fn begin(&mut self, session: SessionNumber, id: PacketIdentifier) {
+        self.bytes += size_of_val(&id) as u64;
+        self.identifiers.begin(session, id);
+    }
+
+    /// `id` is free again.
+    pub(crate) fn finish(&mut self, session: SessionNumber, id: PacketIdentifier) {
+        self.bytes += size_of_val(&id) as u64;
+        self.identifiers.finish(session, id);
+    }
+
+    /// Adds a row to the outbox.
+    pub(crate) fn send(&mut self, number: OutboxNumber, row: Row) {
+        self.bytes += row.message.len() as u64;
+        self.outbox.add(number, row);
+    }
+
+    /// A row of the outbox is done with.
+    pub(crate) fn done(&mut self, number: OutboxNumber) {
+        if let Some(first) = self.outbox.done(number) {
+            self.rows.insert(outbox::Chunk::key(&first), None);
+        }
+    }
+
+    /// The rows of the outbox of `publisher` up to and with `number` have been applied.
+    pub(crate) fn applied(&mut self, publisher: ShardId, number: OutboxNumber) {
+        match self.applied.iter_mut().find(|(shard, _)| *shard == publisher) {
+            Some((_, last)) => *last = number,
+            None => self.applied.push((publisher, number)),
+        }
     }
 
     /// Adds an entry.
@@ -134,7 +206,10 @@ impl Pending {
         }
         if let Some((from, to)) = removal.look_for {
             self.work.look_for(session, from, to);
+            // They are found over with all the others, and counted once.
+            self.work.holes.retain(|(number, sequence, _)| *number != session || *sequence > through);
         }
+        queue.is_moved = true;
         self.changed.insert(session);
     }
 
@@ -145,11 +220,13 @@ impl Pending {
             if let Some((_, entry)) = queue.added.remove(place) {
                 queue.added_bytes -= entry.message.len() as u64;
             }
-        } else if queue.index.remove(sequence) {
-            self.work.holes.push((session, sequence));
         } else {
-            return;
+            match queue.index.remove(sequence) {
+                Hole::None => return,
+                hole => self.work.holes.push((session, sequence, hole)),
+            }
         }
+        queue.is_moved = true;
         self.changed.insert(session);
     }
 
@@ -158,14 +235,18 @@ impl Pending {
         // Also without a queue: there may be handshakes.
         self.queues.remove(&session);
         self.changed.remove(&session);
+        self.growths.end(session);
+        self.identifiers.end(session);
         self.work.look_for.retain(|(number, ..)| *number != session);
-        self.work.holes.retain(|(number, _)| *number != session);
+        self.work.holes.retain(|(number, ..)| *number != session);
         self.work.ended.push(session);
     }
 
     /// Everything before `sent` may have been sent from now on.
     pub(crate) fn sent(&mut self, session: SessionNumber, sent: Sequence) {
-        self.queues.entry(session).or_default().index.sent = sent;
+        let queue = self.queues.entry(session).or_default();
+        queue.index.sent = sent;
+        queue.is_moved = true;
         self.changed.insert(session);
     }
 
@@ -179,7 +260,7 @@ impl Pending {
     /// A chunk has been read behind those that were looked for, by somebody who began at `from`. True: the next one is worth reading too.
     pub(crate) fn learn(&mut self, session: SessionNumber, from: Sequence, chunk: &Chunk) -> bool {
         // What is to be taken out of a chunk still stands there.
-        if self.work.holes.iter().any(|(number, _)| *number == session) {
+        if self.work.holes.iter().any(|(number, ..)| *number == session) {
             return false;
         }
         self.read(session, from, chunk);
@@ -226,6 +307,12 @@ impl Pending {
         }
         self.bytes = 0;
         let mut rows = std::mem::take(&mut self.rows);
+        self.identifiers.take(&mut rows);
+        self.outbox.take(&mut rows);
+        for (publisher, number) in self.applied.drain(..) {
+            rows.insert(Applied::key(&publisher), Some(Applied { number }.encode()));
+        }
+        let mut grown = Vec::new();
         for session in self.changed.drain() {
             let Some(queue) = self.queues.get_mut(&session) else { continue };
             queue.added_bytes = 0;
@@ -237,6 +324,16 @@ impl Pending {
             }
             // An empty queue gives its memory back.
             queue.added = VecDeque::new();
+            let cursor = queue.index.cursor();
+            if std::mem::take(&mut queue.is_moved) {
+                rows.insert(Cursor::key(&session), Some(cursor.encode()));
+            } else {
+                grown.push(Grown { session, next: cursor.next, messages: cursor.messages, bytes: cursor.bytes });
+            }
+        }
+        self.growths.put(grown, &mut rows);
+        for session in self.growths.settle(&mut rows) {
+            let Some(queue) = self.queues.get(&session) else { continue };
             rows.insert(Cursor::key(&session), Some(queue.index.cursor().encode()));
         }
         Some(Batch { position: self.position, rows, work: std::mem::take(&mut self.work) })
@@ -276,7 +373,6 @@ fn next_chunk(added: &mut VecDeque<(Sequence, QueueEntry)>) -> (Chunk, Vec<(Sequ
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::ShardId;
 
     #[test]
     fn removals_that_continue_each_other_are_looked_for_once() {

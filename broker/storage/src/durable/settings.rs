@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use slatedb::config::{CompactionWorkerOptions, CompactorOptions, Settings};
 
-use crate::record::Kind;
+use crate::record::{Kind, PASSING};
+use crate::shard::ShardId;
 
 /// Bytes of a memtable before it is written to level 0. Counted as they are written: in memory a row of 300 bytes takes 700 and a cursor 300.
 const L0_SST_BYTES: usize = 1024 * 1024;
@@ -20,6 +21,8 @@ pub(crate) const MANIFEST_POLL: Duration = Duration::from_secs(5);
 const COMPACTOR_POLL: Duration = Duration::from_secs(15);
 /// Between two looks of the worker for what it shall compact, two requests each.
 const WORKER_POLL: Duration = Duration::from_secs(10);
+/// Tables worth merging: each merge writes again what was written before.
+const COMPACTION_SOURCES_MIN: usize = 8;
 /// Tables that are merged at once: what comes within 25 s at 50,000 messages a second. Merging few means merging the same bytes again.
 const COMPACTION_SOURCES_MAX: usize = 16;
 /// Bytes asked for at once of each table that is merged, and so held: all shards may be compacting at one time.
@@ -31,8 +34,13 @@ pub(crate) const LOG_OBJECTS_MAX: u32 = 128;
 /// A change nobody waits for is written after this.
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Settings of every shard.
-pub(crate) fn settings() -> Settings {
+/// The pauses of a shard are so much longer than those of the one before it: shards that were opened together do not compact together, which would
+/// take memory and processor of all at once.
+const STAGGER: Duration = Duration::from_millis(180);
+
+/// Settings of `shard`.
+pub(crate) fn settings(shard: ShardId) -> Settings {
+    let later = STAGGER * u32::from(shard.0 % 64);
     Settings {
         // The shard's own task says when.
         flush_interval: None,
@@ -43,16 +51,20 @@ pub(crate) fn settings() -> Settings {
         l0_max_ssts_per_key: L0_SSTS_MAX,
         l0_flush_parallelism: 1,
         compactor_options: Some(CompactorOptions {
-            poll_interval: COMPACTOR_POLL,
+            poll_interval: COMPACTOR_POLL + later,
             max_concurrent_compactions: 1,
-            scheduler_options: [("max_compaction_sources".to_owned(), COMPACTION_SOURCES_MAX.to_string())].into(),
+            scheduler_options: [
+                ("min_compaction_sources".to_owned(), COMPACTION_SOURCES_MIN.to_string()),
+                ("max_compaction_sources".to_owned(), COMPACTION_SOURCES_MAX.to_string()),
+            ]
+            .into(),
             worker: Some(CompactionWorkerOptions {
                 max_concurrent_compactions: 1,
                 max_subcompactions: 1,
                 max_fetch_tasks: 1,
                 bytes_to_fetch: COMPACTION_FETCH_BYTES,
                 max_sst_size: COMPACTED_SST_BYTES,
-                compactions_poll_interval: WORKER_POLL,
+                compactions_poll_interval: WORKER_POLL + later,
                 ..CompactionWorkerOptions::default()
             }),
             ..CompactorOptions::default()
@@ -61,7 +73,8 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// One tree for each kind of record: what is compacted often does not drag along what is not. Fixed when a database is made.
+/// One tree for each kind of record that stays, and one for all that pass: what is compacted often does not drag along what is not. Fixed when a
+/// database is made.
 #[derive(Debug)]
 pub(crate) struct ByKind;
 
@@ -74,6 +87,8 @@ impl slatedb::PrefixExtractor for ByKind {
         let bytes = match target {
             slatedb::PrefixTarget::Point(bytes) | slatedb::PrefixTarget::Prefix(bytes) => bytes,
         };
-        Kind::of(bytes).map(|_| 1)
+        let first = *bytes.first()?;
+        // The segment is all there is of what SlateDB asks when it opens a database.
+        (first == PASSING || Kind::of(&[first]).is_some()).then_some(1)
     }
 }

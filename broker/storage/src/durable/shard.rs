@@ -7,38 +7,30 @@
 //! A shard that cannot be read is refused: it takes nothing, nothing of it becomes durable, and the others go on.
 
 use std::error::Error;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bucketmq_packet::PacketIdentifier;
-use bucketmq_packet::message::QueueEntry;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use slatedb::config::{FlushOptions, FlushType, ScanOptions};
+use slatedb::config::{FlushOptions, FlushType};
 use slatedb::{CloseReason, Db, DbStatus, WriteBatch};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::damage::{Watched, is_damage};
-use super::pending::{Batch, Pending};
+use super::index::Hole;
+use super::pages::{Wishes, next_chunk};
+use super::pending::{Batch, Pending, Rows};
 use super::settings::{FLUSH_INTERVAL, LOG_OBJECTS_MAX};
-use crate::record::Record;
 use crate::record::cursor::Cursor;
-use crate::record::handshake::Handshake;
-use crate::record::inbound::Inbound;
-use crate::record::queue::Chunk;
+use crate::record::queue::{Chunk, Queued};
+use crate::record::{Kind, Record};
 use crate::shard::ShardId;
 use crate::store::{DurableError, ReadError, Sequence, SessionNumber};
 
-/// Pages of a shard that are read at one time; the others wait for their turn. Each has a read under way in up to as many tables as the queue lies
-/// in, so that with 16 shards and 20 tables these are 80 MiB at most, however many Clients come back at once.
-const PAGES_READ_MAX: usize = 4;
-/// Bytes asked for at once while a queue is read: with single blocks of 4 KiB a page of 1,000 messages takes a hundred requests one after the other.
-const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Rows deleted in one batch when a queue ends.
 const DELETES_MAX: usize = 1024;
 
@@ -78,8 +70,8 @@ pub(crate) struct Shard {
     /// The newest change somebody waits for: in the database, in the bucket.
     wanted: Mutex<Wanted>,
     wake: Notify,
-    /// Turns of those who read pages.
-    pages: Semaphore,
+    /// Pages of its queues that somebody wants.
+    pub(super) wishes: Mutex<Wishes>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -124,7 +116,7 @@ impl Shard {
             progress: watch::Sender::new(Progress::default()),
             wanted: Mutex::new(Wanted::default()),
             wake: Notify::new(),
-            pages: Semaphore::new(PAGES_READ_MAX),
+            wishes: Mutex::default(),
         })
     }
 
@@ -156,7 +148,7 @@ impl Shard {
     }
 
     /// A failed read; what no waiting heals makes the shard refused.
-    fn judge(&self, error: ReadError) -> ReadError {
+    pub(super) fn judge(&self, error: ReadError) -> ReadError {
         if is_damage(&*error.source) {
             self.refuse(self.bucket.explain(&*error.source));
         }
@@ -268,6 +260,18 @@ impl Shard {
         self.wait(|progress| progress.written >= position).await.map_err(|cause| self.unreadable(Shared(cause)))
     }
 
+    /// Entries that a queue still counted are over. The cursor in `rows` did not know of them; the one in memory may already be ahead of it.
+    fn found_over<'a>(&self, session: SessionNumber, over: impl Iterator<Item = &'a Queued>, rows: &mut Rows) -> Result<(), ReadError> {
+        let (messages, bytes) = over.fold((0, 0), |(messages, bytes), entry| (messages + 1, bytes + u64::from(entry.bytes())));
+        self.pending.lock().found_over(session, messages, bytes);
+        if let Some(Some(value)) = rows.get_mut(&Cursor::key(&session)) {
+            let cursor = Cursor::decode(value).map_err(|error| self.unreadable(error))?;
+            let (messages, bytes) = (cursor.messages.saturating_sub(messages), cursor.bytes.saturating_sub(bytes));
+            *value = Cursor { messages, bytes, ..cursor }.encode();
+        }
+        Ok(())
+    }
+
     /// Of the batches that are in the database and not in the bucket.
     fn count_unflushed(&self, batches: &[(u64, u64, u64)]) {
         self.unflushed.store(batches.iter().map(|(.., bytes)| bytes).sum(), Ordering::Relaxed);
@@ -289,54 +293,6 @@ impl Shard {
 
     pub(crate) fn unreadable(&self, cause: impl Error + Send + Sync + 'static) -> ReadError {
         ReadError { shard: self.id, source: Box::new(cause) }
-    }
-
-    /// Entries of a queue from `from` on.
-    pub(crate) async fn page(
-        &self,
-        session: SessionNumber,
-        from: Sequence,
-        max_entries: usize,
-        max_bytes: usize,
-    ) -> Result<Vec<(Sequence, QueueEntry)>, ReadError> {
-        self.settle().await?;
-        let _turn = self.pages.acquire().await.map_err(|closed| self.unreadable(closed))?;
-        self.read_page(session, from, max_entries, max_bytes).await.map_err(|error| self.judge(error))
-    }
-
-    async fn read_page(
-        &self,
-        session: SessionNumber,
-        from: Sequence,
-        max_entries: usize,
-        max_bytes: usize,
-    ) -> Result<Vec<(Sequence, QueueEntry)>, ReadError> {
-        let from = from.max(self.pending.lock().head(session));
-        let mut page = Vec::new();
-        let mut bytes = 0;
-        let mut rows = self.rows(session, from, Sequence(u64::MAX)).await?;
-        'chunks: while page.len() < max_entries
-            && let Some(chunk) = next_chunk(self, &mut rows).await?
-        {
-            // Also of a chunk of which only the beginning fits this page: the next page begins within it, and what follows would never be known.
-            self.pending.lock().read(session, from, &chunk);
-            let wanted = chunk.entries.iter().filter(|entry| entry.sequence >= from);
-            for queued in wanted {
-                let Some(entry) = queued.entry() else { continue };
-                bytes += entry.message.len();
-                if page.len() >= max_entries || bytes > max_bytes && !page.is_empty() {
-                    break 'chunks;
-                }
-                page.push((queued.sequence, entry));
-            }
-        }
-        Ok(page)
-    }
-
-    async fn rows(&self, session: SessionNumber, from: Sequence, to: Sequence) -> Result<slatedb::DbIterator, ReadError> {
-        let range = (Bound::Included(Chunk::key(&(session, from))), Bound::Included(Chunk::key(&(session, to))));
-        let options = ScanOptions::default().with_read_ahead_bytes(READ_AHEAD_BYTES);
-        self.db()?.scan_with_options(range, &options).await.map_err(|error| self.unreadable(error))
     }
 
     /// Writes what there is, waits for the bucket, and closes the database.
@@ -369,11 +325,6 @@ struct Refused(String);
 #[derive(Debug, thiserror::Error)]
 #[error("the shard is closed")]
 struct Closed;
-
-async fn next_chunk(shard: &Shard, rows: &mut slatedb::DbIterator) -> Result<Option<Chunk>, ReadError> {
-    let Some(row) = rows.next().await.map_err(|error| shard.unreadable(error))? else { return Ok(None) };
-    Chunk::decode(&row.value).map(Some).map_err(|error| shard.unreadable(error))
-}
 
 /// The database was closed by itself.
 #[derive(Debug, thiserror::Error)]
@@ -535,17 +486,9 @@ impl Writer {
         };
         let Some(Batch { position, mut rows, work, .. }) = batch else { return Ok((position, None, bytes)) };
         for (session, from, to) in work.look_for {
-            let mut found = shard.rows(session, from, Sequence(u64::MAX)).await?;
-            while let Some(chunk) = next_chunk(shard, &mut found).await? {
-                let over: Vec<_> = chunk.entries.iter().filter(|entry| (from..=to).contains(&entry.sequence)).collect();
-                let bytes = over.iter().map(|entry| u64::from(entry.bytes())).sum();
-                shard.pending.lock().found_over(session, over.len() as u64, bytes);
-                // The cursor of this batch did not know of them; the one in memory may already be ahead of the batch.
-                if let Some(Some(value)) = rows.get_mut(&Cursor::key(&session)) {
-                    let cursor = Cursor::decode(value).map_err(|error| shard.unreadable(error))?;
-                    let (messages, bytes) = (cursor.messages.saturating_sub(over.len() as u64), cursor.bytes.saturating_sub(bytes));
-                    *value = Cursor { messages, bytes, ..cursor }.encode();
-                }
+            let mut found = shard.rows((session, from), (session, Sequence(u64::MAX))).await?;
+            while let Some((_, chunk)) = next_chunk(shard, &mut found).await? {
+                shard.found_over(session, chunk.entries.iter().filter(|entry| (from..=to).contains(&entry.sequence)), &mut rows)?;
                 let Some(last) = chunk.entries.last().map(|entry| entry.sequence) else { continue };
                 if last > to {
                     // What goes next has not to be looked for again.
@@ -557,13 +500,16 @@ impl Writer {
                 rows.insert(Chunk::key(&(session, last)), None);
             }
         }
-        for (session, sequence) in work.holes {
-            let mut found = shard.rows(session, sequence, Sequence(u64::MAX)).await?;
+        for (session, sequence, hole) in work.holes {
+            let mut found = shard.rows((session, sequence), (session, Sequence(u64::MAX))).await?;
             let Some(row) = found.next().await.map_err(|error| shard.unreadable(error))? else { continue };
             // Two entries of one chunk may go at the same time.
             let value = rows.get(&row.key[..]).cloned().unwrap_or_else(|| Some(row.value.to_vec()));
             let Some(value) = value else { continue };
             let mut chunk = Chunk::decode(&value).map_err(|error| shard.unreadable(error))?;
+            if hole == Hole::Uncounted {
+                shard.found_over(session, chunk.entries.iter().filter(|entry| entry.sequence == sequence), &mut rows)?;
+            }
             chunk.entries.retain(|entry| entry.sequence != sequence);
             rows.insert(row.key.to_vec(), (!chunk.entries.is_empty()).then(|| chunk.encode()));
         }
@@ -587,15 +533,9 @@ impl Writer {
     /// Deletes a queue and what belongs to it, in pieces: what a crash leaves has no Session and is deleted when the shard is opened.
     async fn end(&self, session: SessionNumber) -> Result<Option<u64>, WriteError> {
         let mut last = None;
-        let zero = Sequence(0);
-        let first = PacketIdentifier::new(1).expect("not 0");
-        let prefixes = [
-            Chunk::key(&(session, zero))[..9].to_vec(),
-            Handshake::key(&(session, zero))[..9].to_vec(),
-            Inbound::key(&(session, first))[..9].to_vec(),
-            Cursor::key(&session),
-        ];
-        for prefix in prefixes {
+        let number = session.0.to_be_bytes();
+        for kind in [Kind::Queue, Kind::Handshake, Kind::Inbound, Kind::Cursor] {
+            let prefix = [kind.prefix(), &number].concat();
             let mut rows = self.db.scan_prefix(&prefix, ..).await?;
             let mut writes = WriteBatch::new();
             let mut count = 0;

@@ -11,7 +11,9 @@ use object_store::path::Path;
 
 use super::*;
 use crate::record::inbound::Inbound;
+use crate::record::outbox::Target;
 use crate::record::session::{Presence, Session, SessionKey};
+use crate::root::FIRST_FOLDER;
 
 fn place() -> Place {
     Place { bucket: Arc::new(InMemory::new()), prefix: Path::from("test"), shards: Shards::new(4).expect("a power of two") }
@@ -269,11 +271,11 @@ async fn records_come_back_with_the_queue_they_were_written_with() {
     };
     let id = PacketIdentifier::new(7).expect("not 0");
     let mut batch = Batch::default();
-    batch.put(&key, &record).put(&(session, id), &Inbound).append(session, Sequence(0), entry("first")).sent(session, Sequence(1024));
+    batch.put(&key, &record).begin(session, id).append(session, Sequence(0), entry("first")).sent(session, Sequence(1024));
     let position = store.write(shard, batch);
     store.wait_durable(shard, position).await.expect("durable");
     let mut batch = Batch::default();
-    batch.delete::<Inbound>(&(session, id));
+    batch.finish(session, id);
     store.write(shard, batch);
     assert!(store.records::<Inbound>(shard).await.expect("readable").is_empty(), "what is written is read");
     std::mem::forget(store);
@@ -288,6 +290,75 @@ async fn records_come_back_with_the_queue_they_were_written_with() {
     store.wait_durable(shard, position).await.expect("durable");
     assert!(store.records::<Cursor>(shard).await.expect("readable").is_empty());
     assert!(store.records::<Inbound>(shard).await.expect("readable").is_empty());
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn whatever_was_done_to_queues_they_stand_after_a_crash_where_they_stood() {
+    let place = place();
+    let shard = ShardId(2);
+    let sessions = [1, 2, 3, 4].map(|number| SessionNumber::new(shard, number));
+    let mut random = 7_u64;
+    let mut below = move |limit: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % limit
+    };
+    let mut store = open(&place).await;
+    sessions.iter().for_each(|session| own(&store, *session));
+    for _crash in 0..25 {
+        for _batch in 0..60 {
+            for _change in 0..=below(3) {
+                let session = sessions[below(4) as usize];
+                let Cursor { head, next, .. } = store.cursor(session);
+                match below(20) {
+                    0 if next > head => _ = store.remove_through(session, Sequence(head.0 + below(next.0 - head.0))),
+                    1 if next > head => _ = store.remove(session, Sequence(head.0 + below(next.0 - head.0))),
+                    2 => _ = store.write(shard, std::mem::take(Batch::default().sent(session, next))),
+                    // Numbers leave gaps.
+                    3 => _ = store.append(session, Sequence(next.0 + 5), entry("gap")),
+                    _ => _ = store.append(session, next, entry("message")),
+                }
+            }
+            store.wait_durable(shard, store.position(shard)).await.expect("durable");
+        }
+        let before: Vec<_> = sessions.iter().map(|session| store.cursor(*session)).collect();
+        std::mem::forget(store);
+        store = open(&place).await;
+        for (session, before) in sessions.iter().zip(before) {
+            assert_eq!(store.cursor(*session), before);
+            assert_eq!(payloads(&store, *session, 0, usize::MAX).await.len() as u64, before.messages);
+        }
+    }
+    let [few, many] = [sessions[0], sessions[1]];
+    store.remove_session(few);
+    store.append(many, store.cursor(many).next, entry("last"));
+    let before = store.cursor(many);
+    store.close().await.expect("closes");
+    let store = open(&place).await;
+    assert_eq!((store.cursor(few), store.cursor(many)), (Cursor::default(), before));
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn rows_of_the_outbox_come_back_until_all_of_their_record_are_done_with() {
+    let place = place();
+    let shard = ShardId(0);
+    let store = open(&place).await;
+    let number = |counter| OutboxNumber { epoch: 3, counter };
+    let row = |text: &str| Row { target: Target::Shards(Vec::new()), publisher: SessionNumber(1), message: entry(text).message };
+    let mut batch = Batch::default();
+    batch.send(number(0), row("0")).send(number(1), row("1"));
+    store.wait_durable(shard, store.write(shard, batch)).await.expect("durable");
+    store.write(shard, std::mem::take(Batch::default().send(number(2), row("2")).done(number(0))));
+    store.wait_durable(shard, store.position(shard)).await.expect("durable");
+    std::mem::forget(store);
+    let store = open(&place).await;
+    let rows = store.outbox(shard).await.expect("readable");
+    assert_eq!(rows, [(number(0), row("0")), (number(1), row("1")), (number(2), row("2"))]);
+    store.write(shard, std::mem::take(Batch::default().done(number(2)).done(number(0))));
+    assert_eq!(store.outbox(shard).await.expect("readable"), rows[..2]);
+    store.write(shard, std::mem::take(Batch::default().done(number(1))));
+    assert!(store.outbox(shard).await.expect("readable").is_empty());
     store.close().await.expect("closes");
 }
 
@@ -407,7 +478,9 @@ async fn a_clock_that_was_set_back_by_an_hour_keeps_nobody_from_writing() {
     let place = place();
     let in_an_hour = u64::try_from(chrono::Utc::now().timestamp_millis()).expect("after 1970") + 3_600_000;
     let ahead = Arc::new(clock::Clock::new(in_an_hour));
-    let db = open_database(&place, ShardId(1), place.bucket.clone(), ahead, Arc::new(SplitCache::new())).await.expect("opens");
+    let db = open_database(&place, &Root::at(FIRST_FOLDER), ShardId(1), place.bucket.clone(), ahead, Arc::new(SplitCache::new()))
+        .await
+        .expect("opens");
     db.put(b"\x01key", b"written an hour ahead").await.expect("written");
     db.delete(b"\x01key").await.expect("written");
     db.flush().await.expect("durable");

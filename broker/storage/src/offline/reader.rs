@@ -92,7 +92,7 @@ impl Reader {
 
     /// All rows of `kind`.
     pub async fn rows(&self, kind: Kind) -> Result<Rows, ReadError> {
-        self.rows_of(&[kind as u8]).await
+        self.rows_of(kind.prefix()).await
     }
 
     /// All rows whose key begins with `prefix`, which is not empty.

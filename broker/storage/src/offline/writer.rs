@@ -29,7 +29,7 @@ pub struct Writer {
 impl Writer {
     /// Opens `shard` of `root`, and makes it if it is not there. Whoever had it open can write no more.
     pub async fn open(place: &Place, root: &Root, shard: ShardId) -> Result<Self, ReadError> {
-        let settings = Settings { object_store_max_retries: Some(RETRIES), ..settings() };
+        let settings = Settings { object_store_max_retries: Some(RETRIES), ..settings(shard) };
         let db = Db::builder(root.shard(place, shard), place.bucket.clone())
             .with_settings(settings)
             .with_segment_extractor(Arc::new(ByKind))

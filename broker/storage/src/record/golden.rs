@@ -9,9 +9,10 @@ use super::applied::Applied;
 use super::cursor::Cursor;
 use super::format::Format;
 use super::group::Group;
+use super::growth::{Grown, Growth};
 use super::handshake::Handshake;
 use super::inbound::Inbound;
-use super::outbox::{OutboxNumber, Row, Target};
+use super::outbox::{self, OutboxNumber, Row, Target};
 use super::payload::{Payload, Released};
 use super::queue::{Chunk, Content, Queued};
 use super::retained::Retained;
@@ -95,6 +96,12 @@ fn samples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let shards = Shards::new(16).expect("a power of two");
     let number = OutboxNumber { epoch: 4, counter: 9 };
     let row = |target| Row { target, publisher: session, message: message(QoS::ExactlyOnce, None) };
+    let rows = |target| outbox::Chunk { rows: vec![(number, row(target))] };
+    let several = outbox::Chunk {
+        rows: vec![(number, row(Target::Shards(Vec::new()))), (OutboxNumber { counter: 12, ..number }, row(Target::Shards(Vec::new())))],
+    };
+    let id = |id| PacketIdentifier::new(id).expect("not 0");
+    let grown = |session, next| Grown { session, next: Sequence(next), messages: 3, bytes: 49 };
     vec![
         sample("format", (), Format { version: 1, shards, shard: ShardId(3), made_by: "0.1.0".into() }),
         sample("session connected", SessionKey::of("client"), connected),
@@ -102,17 +109,19 @@ fn samples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         sample("subscription", (SessionKey::of("client"), "$share/g/a/#".into()), Subscription { options, identifier: Some(5), share: 2 }),
         sample("queue", (session, Sequence(305)), chunk),
         sample("payload", 8, Payload { references: 1000, message: message(QoS::AtMostOnce, None) }),
-        sample("inbound", (session, PacketIdentifier::new(65_535).expect("not 0")), Inbound),
+        sample("inbound", session, Inbound { ids: vec![id(1), id(65_535)] }),
         sample("retained", "site/\u{e9}/t".into(), Retained { message: message(QoS::AtLeastOnce, None) }),
         sample("will", SessionKey::of("client"), will),
-        sample("outbox shards", number, row(Target::Shards(vec![ShardId(0), ShardId(15)]))),
-        sample("outbox member", number, row(Target::Member { session, share: 2 })),
+        sample("outbox shards", number, rows(Target::Shards(vec![ShardId(0), ShardId(15)]))),
+        sample("outbox several", number, several),
+        sample("outbox member", number, rows(Target::Member { session, share: 2 })),
         sample("applied", ShardId(3), Applied { number }),
         sample("group", "$share/g/a/#".into(), Group { number: session }),
         sample("released", 8, Released { count: 999 }),
         sample("cursor", session, Cursor { head: Sequence(300), next: Sequence(306), sent: Sequence(1324), messages: 3, bytes: 49 }),
         sample("handshake released", (session, Sequence(301)), Handshake::Released),
         sample("handshake done", (session, Sequence(302)), Handshake::Done),
+        sample("growth", 6, Growth { queues: vec![grown(session, 306), grown(SessionNumber(session.0 + 1), 1)] }),
     ]
 }
 
@@ -130,12 +139,13 @@ fn decodes(key: &[u8], value: &[u8]) {
         Kind::Inbound => check::<Inbound>(key, value),
         Kind::Retained => check::<Retained>(key, value),
         Kind::Will => check::<Will>(key, value),
-        Kind::Outbox => check::<Row>(key, value),
+        Kind::Outbox => check::<outbox::Chunk>(key, value),
         Kind::Applied => check::<Applied>(key, value),
         Kind::Group => check::<Group>(key, value),
         Kind::Released => check::<Released>(key, value),
         Kind::Cursor => check::<Cursor>(key, value),
         Kind::Handshake => check::<Handshake>(key, value),
+        Kind::Growth => check::<Growth>(key, value),
     }
 }
 

@@ -1,11 +1,13 @@
 //! A QoS 2 message, or a due Will, on its way from the publisher's shard to the others. It is what PUBREC promises: durable here, it reaches
 //! every target, once, in the order of its number, whatever dies in between.
+//!
+//! What came in one batch stands in one record, and goes with it: a row of the database, and later a tombstone, for many messages.
 
 use std::sync::Arc;
 
 use bucketmq_packet::message::Message;
 
-use super::{Fault, Kind, Reader, Record, Writer};
+use super::{Fault, Kind, MESSAGE_EXTRA, Reader, Record, Writer};
 use crate::shard::ShardId;
 use crate::store::SessionNumber;
 
@@ -55,7 +57,19 @@ pub struct Row {
     pub message: Arc<Message>,
 }
 
-impl Record for Row {
+/// Rows in one record.
+pub const CHUNK_ROWS_MAX: usize = 256;
+/// Bytes of messages after which a record is full.
+pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// Rows of one epoch, in the order of their numbers; never none. The key is the number of the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// They.
+    pub rows: Vec<(OutboxNumber, Row)>,
+}
+
+impl Record for Chunk {
     const KIND: Kind = Kind::Outbox;
     type Key = OutboxNumber;
 
@@ -67,6 +81,35 @@ impl Record for Row {
         OutboxNumber::take(input)
     }
 
+    fn put(&self, out: &mut Writer) {
+        let Some((first, _)) = self.rows.first() else { return };
+        first.put(out);
+        let mut next = first.counter;
+        for (number, row) in &self.rows {
+            debug_assert!(number.epoch == first.epoch && number.counter >= next, "numbers of one epoch only grow");
+            out.varint(number.counter - next);
+            next = number.counter + 1;
+            row.put(out);
+        }
+    }
+
+    fn bytes_expected(&self) -> usize {
+        self.rows.iter().map(|(_, row)| row.message.len() + MESSAGE_EXTRA + 11).sum::<usize>() + 17
+    }
+
+    fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {
+        let OutboxNumber { epoch, counter: mut next } = OutboxNumber::take(input)?;
+        let mut rows = Vec::new();
+        while !input.is_empty() {
+            let counter = next.checked_add(input.varint()?).ok_or(Fault::Invalid("outbox number"))?;
+            next = counter.checked_add(1).ok_or(Fault::Invalid("outbox number"))?;
+            rows.push((OutboxNumber { epoch, counter }, Row::take(input)?));
+        }
+        if rows.is_empty() { Err(Fault::Short) } else { Ok(Self { rows }) }
+    }
+}
+
+impl Row {
     fn put(&self, out: &mut Writer) {
         match &self.target {
             Target::Shards(shards) => {
@@ -86,7 +129,7 @@ impl Record for Row {
         out.message(&self.message);
     }
 
-    fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {
+    fn take(input: &mut Reader<'_>) -> Result<Self, Fault> {
         let target = match input.u8()? {
             0 => {
                 let count = input.varint()?;
@@ -114,16 +157,22 @@ mod tests {
             Target::Shards(vec![ShardId(0), ShardId(1023)]),
             Target::Member { session: SessionNumber(9), share: 3 },
         ];
-        for target in targets {
-            let number = OutboxNumber { epoch: 3, counter: u64::MAX };
-            round_trip(&number, &Row { target, publisher: SessionNumber(1), message: message.clone() });
+        let number = |counter| OutboxNumber { epoch: 3, counter };
+        let row = |target| Row { target, publisher: SessionNumber(1), message: message.clone() };
+        for target in targets.clone() {
+            round_trip(&number(u64::MAX - 1), &Chunk { rows: vec![(number(u64::MAX - 1), row(target))] });
         }
-        let key = |epoch, counter| Row::key(&OutboxNumber { epoch, counter });
+        let rows = [7, 8, 300].into_iter().zip(targets).map(|(counter, target)| (number(counter), row(target)));
+        round_trip(&number(7), &Chunk { rows: rows.collect() });
+        let key = |epoch, counter| Chunk::key(&OutboxNumber { epoch, counter });
         assert!(key(1, u64::MAX) < key(2, 0) && key(2, 0) < key(2, 1));
     }
 
     #[test]
     fn a_count_that_the_bytes_do_not_hold_is_refused_at_once() {
-        assert_eq!(Row::decode(&[1, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F]).expect_err("it ends there").fault, Fault::Short);
+        let number = [0; 16];
+        let bytes: Vec<u8> = [1].into_iter().chain(number).chain([0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F]).collect();
+        assert_eq!(Chunk::decode(&bytes).expect_err("it ends there").fault, Fault::Short);
+        assert_eq!(Chunk::decode(&bytes[..17]).expect_err("there is none").fault, Fault::Short);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bucketmq_packet::message::{Message, QueueEntry};
 
-use super::{Fault, Kind, Reader, Record, Writer, wire};
+use super::{Fault, Kind, MESSAGE_EXTRA, Reader, Record, Writer, wire};
 use crate::store::{Sequence, SessionNumber};
 
 /// Entries in one chunk.
@@ -118,6 +118,10 @@ impl Record for Chunk {
                 Content::Elsewhere(number) => out.u64(*number),
             }
         }
+    }
+
+    fn bytes_expected(&self) -> usize {
+        self.entries.iter().map(|entry| entry.bytes() as usize + MESSAGE_EXTRA + 4 * entry.identifiers.len()).sum::<usize>() + 1
     }
 
     fn take(_version: u8, input: &mut Reader<'_>) -> Result<Self, Fault> {

@@ -13,6 +13,11 @@ use crate::store::{Sequence, SessionNumber};
 pub struct Writer(Vec<u8>);
 
 impl Writer {
+    /// Nothing yet, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// One byte.
     pub fn u8(&mut self, value: u8) {
         self.0.push(value);

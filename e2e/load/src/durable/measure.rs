@@ -190,11 +190,17 @@ pub fn queue(setup: &Setup<'_>) -> anyhow::Result<Measured> {
     let (bucket, broker) = setup.place()?;
     let mut measured = Measured::default();
     let before = bucket.traffic();
-    let filled = fill_and_drain(setup, &broker, &mut measured)?;
+    let mut queued = (0, (0, 0));
+    let filled = fill_and_drain(setup, &broker, &mut measured, || queued = (bucket.traffic().since(before).bytes_up, bucket.written()))?;
     measured.add("close", broker.stop()?.as_secs_f64());
     let traffic = bucket.traffic().since(before);
     let messages = filled.messages as f64;
-    measured.add("bytes PUT / payload", traffic.bytes_up as f64 / (messages * PAYLOAD as f64));
+    let payload = messages * PAYLOAD as f64;
+    let (queued, (log, tables)) = queued;
+    measured.add("bytes PUT / payload", traffic.bytes_up as f64 / payload);
+    measured.add("of it until queued", queued as f64 / payload);
+    measured.add("of that logs", log as f64 / payload);
+    measured.add("and tables", tables as f64 / payload);
     measured.add("requests/msg", traffic.requests() as f64 / messages);
     measured.add("broker CPU/msg", filled.broker_us / messages);
     let grown = |points: &[Point]| points.iter().map(|point| point.rss_bytes).max().unwrap_or(0).saturating_sub(filled.rss_before) as f64;
@@ -205,7 +211,7 @@ pub fn queue(setup: &Setup<'_>) -> anyhow::Result<Measured> {
     // The same in memory, for the picture.
     let memory = Broker::start(setup.binary, None)?;
     thread::sleep(setup.settle());
-    let beside = fill_and_drain(setup, &memory, &mut measured)?;
+    let beside = fill_and_drain(setup, &memory, &mut measured, || ())?;
     measured.memory = Some((filled.filling, beside.filling));
     Ok(measured)
 }
@@ -220,7 +226,7 @@ struct Filled {
     broker_us: f64,
 }
 
-fn fill_and_drain(setup: &Setup<'_>, broker: &Broker, measured: &mut Measured) -> anyhow::Result<Filled> {
+fn fill_and_drain(setup: &Setup<'_>, broker: &Broker, measured: &mut Measured, queued: impl FnOnce()) -> anyhow::Result<Filled> {
     let sessions = setup.scale.queue_sessions;
     setup.make_sessions(broker, sessions, 1)?;
     let load = Load { sessions, ..setup.load(1, Amount::Each(setup.scale.queued / sessions)) };
@@ -232,6 +238,7 @@ fn fill_and_drain(setup: &Setup<'_>, broker: &Broker, measured: &mut Measured) -
     let (published, filling) =
         watched(broker, || progress.acknowledged(), || flow::publish(broker, &load, publishers, Vec::new(), &progress))?;
     let (published, _) = published;
+    queued();
     let (drained, draining) = watched(broker, || 0, || flow::drain(broker, 0..sessions, &published.sent))?;
     measured.faults.extend(published.faults.iter().cloned());
     measured.faults.extend(drained.faults(false));

@@ -104,6 +104,14 @@ impl Bucket {
         (0..SHARDS).map(|shard| Traffic::of(self.proxy.counts_under(&format!("{PREFIX}/shards/{shard:02}/")))).collect()
     }
 
+    /// Bytes written into the logs, and into tables.
+    pub fn written(&self) -> (u64, u64) {
+        let of = |folder: &str| {
+            (0..SHARDS).map(|shard| self.proxy.counts_under(&format!("{PREFIX}/shards/{shard:02}/{folder}/")).bytes_up).sum()
+        };
+        (of("wal"), of("compacted"))
+    }
+
     /// Bytes of all objects there are.
     pub fn stored_bytes(&self) -> u64 {
         size_of(self.server.data())
