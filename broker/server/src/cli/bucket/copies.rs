@@ -63,7 +63,7 @@ impl CloneArgs {
             return Err(Failure::Usage(problem));
         }
         // What is copied is looked at first: a mistyped source leaves nothing at the target.
-        let source = if self.snapshot.is_some() { self.place.open().await? } else { self.place.open_to_write().await? };
+        let source = self.place.open().await?;
         let site = source.site().await?;
         let named = named(&source, &site, self.snapshot.as_deref()).await?;
         let to = open_bucket(&BucketConfig { url: self.target.clone(), ..config }).await.context("the target")?;

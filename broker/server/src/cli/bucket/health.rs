@@ -110,7 +110,7 @@ pub(super) struct RepairArgs {
 
 impl RepairArgs {
     pub(super) async fn run(self) -> Result<Said, Failure> {
-        let opened = self.place.open_to_write().await?;
+        let opened = self.place.open().await?;
         let site = opened.damaged_site().await?;
         for shard in &self.abandon {
             shard_of(&site, Some(*shard))?;
@@ -170,7 +170,7 @@ pub(super) struct UpgradeArgs {
 
 impl UpgradeArgs {
     pub(super) async fn run(self) -> Result<Said, Failure> {
-        let opened = self.place.open_to_write().await?;
+        let opened = self.place.open().await?;
         let (site, exclusive) = opened.own_site(&opened.site().await?).await?;
         let outcome = upgrade::upgrade(&site, &exclusive, &progress).await;
         exclusive.release().await;

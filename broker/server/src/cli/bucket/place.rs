@@ -38,19 +38,9 @@ impl BucketOf {
         }
     }
 
-    /// Opens it for what only reads.
+    /// Opens it; nothing is asked of it yet.
     pub(super) async fn open(&self) -> Result<Opened, Failure> {
         open(self.configured()?).await
-    }
-
-    /// Opens it for what writes: it has to keep the rules that `serve` wants kept.
-    pub(super) async fn open_to_write(&self) -> Result<Opened, Failure> {
-        let opened = self.open().await?;
-        // A mistyped name is told before anything is written there.
-        opened.place().await?;
-        let url = opened.bucket.url().clone();
-        probe(&*opened.bucket.store()).await.with_context(|| url.to_string())?;
-        Ok(opened)
     }
 }
 
@@ -90,8 +80,9 @@ impl Opened {
         Ok((place, objects, size))
     }
 
-    /// Makes sure that no broker owns it.
+    /// Makes sure that no broker owns it, in a bucket that keeps the rules this rests on.
     pub(super) async fn own(&self, place: &Place) -> Result<Exclusive, Failure> {
+        probe(&*self.bucket.store()).await.with_context(|| self.bucket.url().to_string())?;
         let owned = ensure_not_owned(place, self.bucket.broker_lock(), &progress).await;
         Ok(owned.with_context(|| self.bucket.url().to_string())?)
     }

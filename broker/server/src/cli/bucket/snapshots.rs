@@ -54,7 +54,7 @@ pub(super) struct SnapshotArgs {
 impl SnapshotArgs {
     pub(super) async fn run(self) -> Result<Said, Failure> {
         snapshot::check_label(&self.name).map_err(|error| Failure::Usage(error.to_string()))?;
-        let opened = self.place.open_to_write().await?;
+        let opened = self.place.open().await?;
         let site = opened.site().await?;
         let taken = take(&opened, &site, &self.name).await?;
         let held = taken
@@ -144,7 +144,7 @@ pub(super) struct RestoreArgs {
 
 impl RestoreArgs {
     pub(super) async fn run(self) -> Result<Said, Failure> {
-        let opened = self.place.open_to_write().await?;
+        let opened = self.place.open().await?;
         let site = opened.damaged_site().await?;
         let wanted = snapshot::find(&site.place, &self.snapshot).await.with_context(|| opened.bucket.url().to_string())?;
         let (site, exclusive) = opened.own_site(&site).await?;
