@@ -4,6 +4,7 @@
 //! memory; retained messages are in memory and in the bucket. What was durable is there again after any crash.
 
 mod clock;
+mod cut;
 mod damage;
 mod growth;
 mod inbound;
@@ -48,6 +49,7 @@ use crate::store::{
     Sequence, SessionNumber, Store, Usage,
 };
 use clock::Clock;
+pub use cut::{Cut, CutError};
 use damage::Watched;
 use pending::Pending;
 use shard::Shard;
@@ -65,6 +67,7 @@ pub struct DurableStore {
     shards: Shards,
     parts: Box<[Arc<Shard>]>,
     tasks: Vec<JoinHandle<()>>,
+    site: Arc<cut::Site>,
     /// The retained messages; its queues are empty.
     retained: MemoryStore,
 }
@@ -194,7 +197,18 @@ impl DurableStore {
             parts.push(part);
             tasks.push(task);
         }
-        Ok(Self { shards: place.shards, parts: parts.into(), tasks, retained })
+        let site = Arc::new(cut::Site { place: place.clone(), root });
+        Ok(Self { shards: place.shards, parts: parts.into(), tasks, site, retained })
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.site.place
+    }
+
+    /// The folder of the shards.
+    pub fn root(&self) -> &Root {
+        &self.site.root
     }
 
     /// The shards that cannot be read, and why, with the object's name: nothing of them is served, and nothing written to them is ever durable.

@@ -8,6 +8,7 @@ use bucketmq_packet::PacketIdentifier;
 use bucketmq_packet::message::QueueEntry;
 use hashbrown::{HashMap, HashSet};
 
+use super::cut::Apart;
 use super::growth::Growths;
 use super::inbound::Identifiers;
 use super::index::{Hole, QueueIndex};
@@ -54,6 +55,8 @@ pub(crate) struct Pending {
     work: Work,
     /// Bytes of messages and rows that no batch has taken.
     bytes: u64,
+    /// Older than all of that: what a snapshot has set apart.
+    pub(super) apart: Option<Apart>,
 }
 
 /// Changes that need the database to be read first.
@@ -85,8 +88,6 @@ impl Work {
 /// What goes to the database together.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// The last change in it.
-    pub(crate) position: u64,
     /// To be written.
     pub(crate) rows: Rows,
     /// To be read first.
@@ -336,7 +337,7 @@ impl Pending {
             let Some(queue) = self.queues.get(&session) else { continue };
             rows.insert(Cursor::key(&session), Some(queue.index.cursor().encode()));
         }
-        Some(Batch { position: self.position, rows, work: std::mem::take(&mut self.work) })
+        Some(Batch { rows, work: std::mem::take(&mut self.work) })
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::cut::{Apart, Order};
 use super::damage::{Watched, is_damage};
 use super::index::Hole;
 use super::pages::{Wishes, next_chunk};
@@ -130,6 +131,7 @@ impl Shard {
         if self.refused.set(why).is_ok() {
             // What is not durable was not acknowledged.
             pending.take();
+            pending.apart = None;
             self.unwritten.store(0, Ordering::Relaxed);
             self.unflushed.store(0, Ordering::Relaxed);
         }
@@ -277,6 +279,11 @@ impl Shard {
         self.unflushed.store(batches.iter().map(|(.., bytes)| bytes).sum(), Ordering::Relaxed);
     }
 
+    /// Lets the task look.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     fn want(&self, change: impl FnOnce(&mut Wanted)) {
         change(&mut self.wanted.lock());
         self.wake.notify_one();
@@ -343,6 +350,16 @@ async fn closed(status: &mut watch::Receiver<DbStatus>) -> CloseReason {
     }
 }
 
+/// What is written next.
+struct Taken {
+    batch: Option<Batch>,
+    /// Of the last change in it, or before it.
+    position: u64,
+    bytes: u64,
+    /// Follows it.
+    order: Option<Order>,
+}
+
 struct Writer {
     shard: Arc<Shard>,
     db: Db,
@@ -367,14 +384,17 @@ impl Writer {
             if progress.failed.is_some() || shard.refused().is_some() {
                 return;
             }
-            let dirty = !shard.pending.lock().is_empty();
-            if dirty && self.dirty_since.is_none() {
+            let (dirty, is_apart) = {
+                let pending = shard.pending.lock();
+                (!pending.is_empty(), pending.apart.is_some())
+            };
+            if (dirty || is_apart) && self.dirty_since.is_none() {
                 self.dirty_since = Some(Instant::now());
             }
             let due = self.dirty_since.map(|since| since + FLUSH_INTERVAL);
             let hurry = wanted.durable > progress.durable;
             let flush_now = flush.is_none() && (hurry || due.is_some_and(|due| due <= Instant::now()));
-            if wanted.written > progress.written || flush_now {
+            if is_apart || wanted.written > progress.written || flush_now {
                 shard.writing_since.lock().get_or_insert_with(Instant::now);
                 let written = self.write().await;
                 if flush.is_none() && !flush_now {
@@ -471,20 +491,36 @@ impl Writer {
         }
     }
 
-    /// Writes what is pending into the database's memory: number of its last change, the database's sequence when there was something, bytes.
+    /// Writes what comes next into the database's memory: number of its last change, the database's sequence when there was something, bytes.
     async fn write(&mut self) -> Result<(u64, Option<u64>, u64), WriteError> {
+        let Taken { batch, position, bytes, order } = self.take();
+        let sequence = self.write_batch(batch).await?;
+        if let Some(order) = order {
+            order.carry_out(&self.db).await;
+        }
+        Ok((position, sequence, bytes))
+    }
+
+    /// What is written next: what a snapshot has set apart, which is older, or all that is pending.
+    fn take(&self) -> Taken {
         let shard = &self.shard;
-        let (batch, position, bytes) = {
-            let _together = shard.together.write();
-            let mut pending = shard.pending.lock();
-            let bytes = pending.bytes();
-            let batch = pending.take();
-            shard.unwritten.store(0, Ordering::Relaxed);
-            // They are in the database in a moment.
-            shard.unflushed.fetch_add(bytes, Ordering::Relaxed);
-            (batch, pending.position, bytes)
-        };
-        let Some(Batch { position, mut rows, work, .. }) = batch else { return Ok((position, None, bytes)) };
+        let _together = shard.together.write();
+        let mut pending = shard.pending.lock();
+        if let Some(Apart { batch, position, bytes, order }) = pending.apart.take() {
+            return Taken { batch, position, bytes, order: Some(order) };
+        }
+        let bytes = pending.bytes();
+        let batch = pending.take();
+        shard.unwritten.store(0, Ordering::Relaxed);
+        // They are in the database in a moment.
+        shard.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        Taken { batch, position: pending.position, bytes, order: None }
+    }
+
+    /// The database's sequence behind `batch`; `None` when there was nothing to write.
+    async fn write_batch(&self, batch: Option<Batch>) -> Result<Option<u64>, WriteError> {
+        let shard = &self.shard;
+        let Some(Batch { mut rows, work, .. }) = batch else { return Ok(None) };
         for (session, from, to) in work.look_for {
             let mut found = shard.rows((session, from), (session, Sequence(u64::MAX))).await?;
             while let Some((_, chunk)) = next_chunk(shard, &mut found).await? {
@@ -527,7 +563,7 @@ impl Writer {
             }
             last = Some(self.db.write(writes).await?.seqnum());
         }
-        Ok((position, last, bytes))
+        Ok(last)
     }
 
     /// Deletes a queue and what belongs to it, in pieces: what a crash leaves has no Session and is deleted when the shard is opened.
