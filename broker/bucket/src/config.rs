@@ -1,6 +1,7 @@
 //! `[bucket]`: where state is kept, and how long one request may take.
 
 mod parameters;
+mod snapshots;
 mod url;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use snapshots::{Schedule, SnapshotsConfig};
 pub use url::{AzureUrl, BucketUrl, GcsUrl, S3Url};
 
 /// The bucket and the limits of its requests.
@@ -31,6 +33,8 @@ pub struct BucketConfig {
     /// Attempts of one request, the first included. 4, with waits that grow from 100 ms to 2 s: who asks decides about more.
     #[schemars(range(min = 1, max = 10))]
     pub max_attempts: u32,
+    /// Snapshots that the broker takes by itself.
+    pub snapshots: SnapshotsConfig,
 }
 
 /// What is wrong with the configuration of the bucket.
@@ -64,6 +68,7 @@ impl BucketConfig {
             attempt_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             max_attempts: 4,
+            snapshots: SnapshotsConfig::default(),
         }
     }
 
@@ -87,6 +92,12 @@ impl BucketConfig {
         }
         if !(1..=10).contains(&self.max_attempts) {
             return Err(ConfigError::new("max_attempts", "is from 1 to 10"));
+        }
+        if !(1..=1000).contains(&self.snapshots.retain) {
+            return Err(ConfigError::new("snapshots.retain", "is from 1 to 1000"));
+        }
+        if self.snapshots.schedule.is_some() && self.url == BucketUrl::Memory {
+            return Err(ConfigError::new("snapshots.schedule", "needs a bucket: memory:// has nothing to keep a snapshot in"));
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ mod policy;
 mod probe;
 mod s3;
 
-pub use config::{AzureUrl, BucketConfig, BucketUrl, ConfigError, GcsUrl, S3Url};
+pub use config::{AzureUrl, BucketConfig, BucketUrl, ConfigError, GcsUrl, S3Url, Schedule, SnapshotsConfig};
 pub use lifecycle::{Lifecycle, lifecycle};
 pub use local::{LocalError, LocalStore};
 pub use measured::{Measured, TimedOut};

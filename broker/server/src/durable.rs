@@ -6,5 +6,6 @@ pub mod outbox;
 pub mod pledges;
 pub mod records;
 pub mod restore;
+pub mod snapshots;
 pub mod waits;
 pub mod watch;

@@ -5,6 +5,7 @@
 mod bucket;
 mod durations;
 mod export;
+mod snapshots;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use bucketmq_packet::{PacketType, QoS};
 pub use bucket::BucketExporter;
 pub use durations::Durations;
 pub use export::{Exporter, GaugeSet};
+pub use snapshots::SnapshotFigures;
 
 /// Cells per counter. Threads beyond share.
 const CELLS: usize = 8;
@@ -134,6 +136,8 @@ pub struct Metrics {
     pub publish_duration: [Durations; 3],
     /// From the read that brought a message to the write that gave it to the socket of a connected subscriber: once a write, its oldest message.
     pub delivery_duration: Durations,
+    /// Snapshots taken while it serves.
+    pub snapshots: SnapshotFigures,
 }
 
 /// Why a connection ended; the label values of `mqtt_connections_closed_total`.

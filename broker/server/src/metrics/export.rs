@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::durations::family;
 use super::{CLOSED, DROPPED, Gauges, METHODS, Metrics, PACKET_TYPES};
@@ -19,6 +19,7 @@ pub struct Exporter {
     closed: IntCounterVec,
     authentication: IntCounterVec,
     plain: Vec<(IntCounter, Read)>,
+    numbers: Vec<(Gauge, ReadNumber)>,
     publish_duration: Desc,
     delivery_duration: Desc,
 }
@@ -26,13 +27,27 @@ pub struct Exporter {
 /// Reads one counter.
 type Read = fn(&Metrics) -> u64;
 
-const PLAIN: [(&str, &str, Read); 6] = [
+const PLAIN: [(&str, &str, Read); 8] = [
     ("mqtt_connections_opened_total", "Network Connections accepted with CONNACK 0x00.", |metrics| metrics.connections_opened.get()),
     ("mqtt_session_takeovers_total", "Sessions taken over by a new Network Connection.", |metrics| metrics.takeovers.get()),
     ("mqtt_protocol_violations_total", "Connections closed for what the Client sent.", |metrics| metrics.violations.get()),
     ("mqtt_wills_published_total", "Wills published.", |metrics| metrics.wills.get()),
     ("mqtt_publisher_holds_total", "Times a publisher was held because a subscriber's output was full.", |metrics| metrics.holds.get()),
     ("mqtt_acl_denied_total", "Publications and Subscriptions refused by the access rules.", |metrics| metrics.denied.get()),
+    ("mqtt_snapshots_taken_total", "Snapshots taken while the broker served.", |metrics| metrics.snapshots.taken_total()),
+    ("mqtt_snapshots_failed_total", "Snapshots that were asked for or due, and failed.", |metrics| metrics.snapshots.failed_total()),
+];
+
+/// Reads one number.
+type ReadNumber = fn(&Metrics) -> f64;
+
+const NUMBERS: [(&str, &str, ReadNumber); 2] = [
+    ("mqtt_snapshot_last_success_timestamp_seconds", "When the newest snapshot was made, seconds since 1970; 0 without one.", |metrics| {
+        metrics.snapshots.last_seconds()
+    }),
+    ("mqtt_snapshot_held_seconds", "How long acknowledgements waited at most for the last snapshot of this process.", |metrics| {
+        metrics.snapshots.held_seconds()
+    }),
 ];
 
 pub(super) fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -59,6 +74,7 @@ impl Exporter {
             closed: counter("mqtt_connections_closed_total", "Network Connections ended.", &["reason"]),
             authentication: counter("mqtt_auth_total", "Attempts to authenticate.", &["method", "result"]),
             plain: PLAIN.iter().map(|(name, help, read)| (IntCounter::new(*name, *help).expect("name is valid"), *read)).collect(),
+            numbers: NUMBERS.iter().map(|(name, help, read)| (Gauge::new(*name, *help).expect("name is valid"), *read)).collect(),
             publish_duration: desc(
                 "mqtt_publish_duration_seconds",
                 "From the read that brought a PUBLISH until every subscriber's output or queue has it.",
@@ -86,6 +102,7 @@ impl Collector for Exporter {
         all.extend(self.closed.desc());
         all.extend(self.authentication.desc());
         all.extend(self.plain.iter().flat_map(|(counter, _)| counter.desc()));
+        all.extend(self.numbers.iter().flat_map(|(gauge, _)| gauge.desc()));
         all.extend([&self.publish_duration, &self.delivery_duration]);
         all
     }
@@ -118,12 +135,16 @@ impl Collector for Exporter {
         for (counter, read) in &self.plain {
             counter.inc_by(read(&self.metrics).saturating_sub(counter.get()));
         }
+        for (gauge, read) in &self.numbers {
+            gauge.set(read(&self.metrics));
+        }
         let mut all = self.packets.collect();
         all.extend(self.bytes.collect());
         all.extend(self.messages.iter().flat_map(Collector::collect));
         all.extend(self.closed.collect());
         all.extend(self.authentication.collect());
         all.extend(self.plain.iter().flat_map(|(counter, _)| counter.collect()));
+        all.extend(self.numbers.iter().flat_map(|(gauge, _)| gauge.collect()));
         let by_qos = self.metrics.publish_duration.iter().zip(["0", "1", "2"]);
         all.push(family(&self.publish_duration, by_qos.map(|(durations, qos)| durations.metric(Some(("qos", qos)))).collect()));
         all.push(family(&self.delivery_duration, vec![self.metrics.delivery_duration.metric(None)]));

@@ -21,6 +21,7 @@ use super::{LOST, Next, Process, Serving, tell_systemd};
 use crate::broker::Broker;
 use crate::config::Loaded;
 use crate::durable::open::State;
+use crate::durable::snapshots::Snapshots;
 use crate::metrics::Metrics;
 use crate::{connect, durable, memory, sweeper, sys_topics};
 
@@ -151,6 +152,9 @@ impl Process {
         let interval = self.loaded.config.sys_topics.interval;
         if !interval.is_zero() {
             tasks.spawn(sys_topics::run(broker.clone(), interval));
+        }
+        if let Some(snapshots) = Snapshots::new(state, self.loaded.config.bucket.snapshots.clone(), self.metrics.clone()) {
+            tasks.spawn(snapshots.run());
         }
         tasks.spawn(durable::watch::run(state.clone(), broker.clone(), self.health.clone()));
         tasks

@@ -19,17 +19,17 @@ const AWAY: [&str; 3] = ["one", "two", "three"];
 const METER: &str = "meter";
 
 /// Somewhere to keep state, under several names.
-struct Bucket {
+pub struct Bucket {
     folder: tempfile::TempDir,
     server: Option<Server>,
 }
 
 impl Bucket {
-    fn directory() -> Self {
+    pub fn directory() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), server: None }
     }
 
-    fn s3() -> Self {
+    pub fn s3() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), server: Some(Versitygw::start(Options::default()).unwrap()) }
     }
 
@@ -53,7 +53,7 @@ impl Bucket {
         server.access().environment().into_iter().filter(|(name, _)| name.contains("KEY")).collect()
     }
 
-    fn broker(&self, name: &str) -> Broker {
+    pub fn broker(&self, name: &str) -> Broker {
         let listener = "[[listeners]]\nurl = \"tcp://@ADDRESS@\"\nanonymous = \"local\"\n";
         let environment: String = self.environment().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let config = format!("{listener}[bucket]\nurl = \"{}\"\n", self.url(name));
@@ -61,12 +61,12 @@ impl Bucket {
     }
 
     /// Runs `bucketmq bucket`.
-    fn tool(&self, name: &str, arguments: &[&str]) -> Output {
+    pub fn tool(&self, name: &str, arguments: &[&str]) -> Output {
         binary().arg("bucket").args(arguments).args(["--bucket", &self.url(name)]).envs(self.environment()).output().unwrap()
     }
 
     /// The same where it has to succeed: what it answers.
-    fn done(&self, name: &str, arguments: &[&str]) -> Value {
+    pub fn done(&self, name: &str, arguments: &[&str]) -> Value {
         let output = self.tool(name, &[arguments, &["--json"]].concat());
         assert!(output.status.success(), "{arguments:?}: {}{}", texts(&output).0, texts(&output).1);
         serde_json::from_slice(&output.stdout).unwrap()
@@ -90,7 +90,7 @@ fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-fn stop(mut broker: Broker) {
+pub fn stop(mut broker: Broker) {
     broker.signal("TERM");
     assert_eq!(broker.wait().code(), Some(0), "{}", broker.log());
 }

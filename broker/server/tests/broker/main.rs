@@ -11,6 +11,7 @@ mod durable;
 mod import;
 mod left_over_closing;
 mod limits;
+mod live_snapshots;
 mod outage;
 mod overflow;
 mod ownership;
