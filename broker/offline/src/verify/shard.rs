@@ -80,7 +80,7 @@ impl<'a> Check<'a> {
 
     fn fault(&mut self, key: &[u8], problem: impl Into<String>, remedy: Remedy) {
         let record = Some(RecordName::of(key));
-        self.report.found(Finding { shard: self.shard.0, object: None, record, problem: problem.into(), remedy });
+        self.report.found(Finding { record, problem: problem.into(), remedy, ..Finding::of(self.shard) });
     }
 
     /// A record that is of no use where it stands.
@@ -151,7 +151,7 @@ impl<'a> Check<'a> {
         match kind {
             Kind::Format if self.formats == 0 => {
                 let problem = "it has no format record, so a broker takes it for new".to_owned();
-                self.report.found(Finding { shard: self.shard.0, object: None, record: None, problem, remedy: Remedy::None });
+                self.report.found(Finding { problem, ..Finding::of(self.shard) });
             }
             Kind::Queue => {
                 self.end_of_queue();

@@ -373,6 +373,9 @@ fn a_damaged_object_is_named_its_shard_is_given_up_and_all_others_are_served() {
     // Nothing of it can be mended, and nothing is done to it.
     let left = bucket.tool("prod", &["repair"]);
     assert!(left.status.code() == Some(1) && texts(&left).0.contains("left as it is"), "{}", texts(&left).0);
+    let other = if shard == "00" { "01" } else { "00" };
+    let sound = bucket.tool("prod", &["repair", "--abandon", other]);
+    assert!(sound.status.code() == Some(1) && texts(&sound).1.contains("can be read whole"), "{}", texts(&sound).1);
     let abandoned = bucket.done("prod", &["repair", "--abandon", &shard]);
     assert_eq!(abandoned["abandoned"][0]["snapshots"], 1, "{abandoned}");
     let aside = abandoned["abandoned"][0]["to"].as_str().unwrap().to_owned();

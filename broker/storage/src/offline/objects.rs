@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::Serialize;
 use slatedb::admin::{Admin, AdminBuilder};
 use slatedb::{ErrorKind, SstReader, VersionedManifest, WalReader};
@@ -61,6 +61,8 @@ pub struct ObjectFault {
     pub object: String,
     /// What is wrong with it.
     pub problem: String,
+    /// It is the object that is wrong, and not the bucket that does not let it be read.
+    pub is_damage: bool,
 }
 
 impl Objects {
@@ -128,23 +130,20 @@ impl Objects {
                 Ok(Some(manifest)) => manifests.push(manifest),
                 // Deleted since it was listed.
                 Ok(None) => {}
-                Err(error) => faults.push(fault(&object.location, &error)),
+                Err(error) => faults.push(self.fault(&object.location, &error).await),
             }
         }
         let Some(newest) = manifests.iter().max_by_key(|manifest| manifest.id()) else {
             faults.sort_by(|one: &ObjectFault, other| one.object.cmp(&other.object));
             if faults.is_empty() {
-                let problem = NoManifest.to_string();
-                faults.push(ObjectFault { object: self.path.clone().join("manifest").to_string(), problem });
+                faults.push(gone(&self.path.clone().join("manifest"), &NoManifest.to_string()));
             }
             return Ok(faults);
         };
         let pinned: HashSet<u64> = newest.checkpoints().iter().map(|checkpoint| checkpoint.manifest_id).collect();
         let missing = pinned.iter().filter(|id| !manifests.iter().any(|manifest| manifest.id() == **id));
-        faults.extend(missing.map(|id| ObjectFault {
-            object: self.path.clone().join("manifest").join(format!("{id:020}.manifest")).to_string(),
-            problem: "is named by a checkpoint and is not there".into(),
-        }));
+        let manifest = |id: &u64| self.path.clone().join("manifest").join(format!("{id:020}.manifest"));
+        faults.extend(missing.map(|id| gone(&manifest(id), "is named by a checkpoint and is not there")));
         let mut done = HashSet::new();
         for manifest in manifests.iter().filter(|manifest| manifest.id() == newest.id() || pinned.contains(&manifest.id())) {
             self.check_tables(manifest, &mut done, &mut faults, &mut count, read).await;
@@ -152,6 +151,18 @@ impl Objects {
         self.check_log(newest, &mut faults, &mut count, read).await?;
         faults.sort_by(|one, other| one.object.cmp(&other.object));
         Ok(faults)
+    }
+
+    /// What `error` says of `object`. Whatever else is said of one that the bucket hands over whole, it is not what was written: its end, for
+    /// instance, may name a place behind it.
+    async fn fault(&self, object: &Path, error: &slatedb::Error) -> ObjectFault {
+        if let Err(object_store::Error::NotFound { .. }) = self.place.bucket.head(object).await {
+            return gone(object, "is not there");
+        }
+        let whole = async { self.place.bucket.get(object).await?.bytes().await };
+        let is_damage = is_damage(error) || whole.await.is_ok();
+        let problem = if is_damage { "is damaged or cut off" } else { "cannot be read" };
+        ObjectFault { object: object.to_string(), problem: format!("{problem}: {}", said(error)), is_damage }
     }
 
     /// The tables that the newest manifest names and that are not there. Only looks for their names: [`Self::check`] reads them.
@@ -197,7 +208,7 @@ impl Objects {
             *count += 1;
             read(*count);
             if let Err(error) = read_table(&self.place, folder, id).await {
-                faults.push(fault(&object, &error));
+                faults.push(self.fault(&object, &error).await);
             }
         }
     }
@@ -215,8 +226,8 @@ impl Objects {
         let files = log.list(first..).await.map_err(|error| failed(self.shard, error))?;
         let mut expected = first;
         for file in files {
-            for gone in expected..file.id {
-                faults.push(ObjectFault { object: object(gone).to_string(), problem: "is not there, and later ones are".into() });
+            for missing in expected..file.id {
+                faults.push(gone(&object(missing), "is not there, and later ones are"));
             }
             expected = file.id + 1;
             *count += 1;
@@ -227,7 +238,7 @@ impl Objects {
                 Ok::<(), slatedb::Error>(())
             };
             if let Err(error) = outcome.await {
-                faults.push(fault(&object(file.id), &error));
+                faults.push(self.fault(&object(file.id), &error).await);
             }
         }
         Ok(())
@@ -257,18 +268,35 @@ fn number_of(object: &ObjectMeta) -> Option<u64> {
     object.location.filename()?.split('.').next()?.parse().ok()
 }
 
-fn fault<'a>(object: &Path, error: &'a slatedb::Error) -> ObjectFault {
+/// True when `error` says that what was read is not what was written, or is not there.
+pub fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| (**error).source());
+    causes.any(|cause| match cause.downcast_ref::<slatedb::Error>() {
+        Some(error) => matches!(error.kind(), ErrorKind::Data | ErrorKind::Internal | ErrorKind::Invalid),
+        None => cause.is::<NoManifest>() || cause.is::<crate::record::DecodeError>() || is_gone(cause),
+    })
+}
+
+/// What the bucket has said, which SlateDB shares.
+fn is_gone(cause: &(dyn Error + 'static)) -> bool {
+    let of_bucket = cause.downcast_ref().or_else(|| cause.downcast_ref::<Arc<_>>().map(Arc::as_ref));
+    matches!(of_bucket, Some(object_store::Error::NotFound { .. }))
+}
+
+fn gone(object: &Path, problem: &str) -> ObjectFault {
+    ObjectFault { object: object.to_string(), problem: problem.to_owned(), is_damage: true }
+}
+
+/// An error of SlateDB without saying anything twice.
+fn said(error: &slatedb::Error) -> String {
     let first: &(dyn Error + 'static) = error;
-    let causes = || std::iter::successors(Some(first), |error| (**error).source());
-    // SlateDB shares what the bucket has said.
-    let of_bucket = |cause: &'a (dyn Error + 'static)| cause.downcast_ref().or_else(|| cause.downcast_ref::<Arc<_>>().map(Arc::as_ref));
-    let is_gone = causes().filter_map(of_bucket).any(|error| matches!(error, object_store::Error::NotFound { .. }));
-    let problem = match error.kind() {
-        _ if is_gone => "is not there".to_owned(),
-        ErrorKind::Data => format!("is damaged or cut off: {error}"),
-        _ => causes().map(ToString::to_string).collect::<Vec<_>>().join(": "),
-    };
-    ObjectFault { object: object.to_string(), problem }
+    let mut said: Vec<String> = Vec::new();
+    for text in std::iter::successors(Some(first), |error| (**error).source()).map(ToString::to_string) {
+        if !said.iter().any(|before| before.contains(&text)) {
+            said.push(text);
+        }
+    }
+    said.join(": ")
 }
 
 #[derive(Debug, thiserror::Error)]
