@@ -92,7 +92,7 @@ fn verified(report: &Report) -> String {
             "shard {shard:02}: put its objects back if you have them, restore a snapshot, or give it up: `bucketmq bucket repair --abandon {shard:02}`\n"
         );
     }
-    if shards(|finding| finding.is_unread).len() > 0 {
+    if !shards(|finding| finding.is_unread).is_empty() {
         text += "what the bucket does not let be read may be sound: mend what it says, and verify again\n";
     }
     text
