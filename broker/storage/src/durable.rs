@@ -53,7 +53,7 @@ use shard::Shard;
 
 /// Bytes of blocks that all shards together keep in memory: for rows that are read alone, because a queue is read once.
 const BLOCK_CACHE_BYTES: u64 = 2 * 1024 * 1024;
-/// Bytes of indexes and filters of tables: 12 bytes for each KiB of queues, and without them each page costs a request more for each table.
+/// Bytes of indexes of tables: some 10 bytes for each KiB of queues, and without them each page costs a request more for each table.
 const META_CACHE_BYTES: u64 = 14 * 1024 * 1024;
 
 /// Bytes asked for at once while all records of a kind are read: with single blocks 6,000 Sessions would take a hundred requests one after the other.

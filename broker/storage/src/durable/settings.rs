@@ -28,7 +28,7 @@ const COMPACTION_SOURCES_MAX: usize = 24;
 /// Bytes asked for at once of each table that is merged; so much more is held while they are merged. All shards may be compacting at one time.
 const COMPACTION_FETCH_BYTES: usize = 64 * 1024;
 /// Bytes of a merged table, which is in memory until it is written.
-const COMPACTED_SST_BYTES: usize = 2 * 1024 * 1024;
+const COMPACTED_SST_BYTES: usize = 1024 * 1024;
 /// Log objects after which the memtable is written although it is small: bounds what the next opening has to replay.
 pub(crate) const LOG_OBJECTS_MAX: u32 = 128;
 /// A change nobody waits for is written after this.
@@ -50,6 +50,8 @@ pub(crate) fn settings(shard: ShardId) -> Settings {
         l0_max_ssts: L0_SSTS_MAX,
         l0_max_ssts_per_key: L0_SSTS_MAX,
         l0_flush_parallelism: 1,
+        // Nothing is looked up by its key but once at the opening: a filter would only be written, and held.
+        min_filter_keys: u32::MAX,
         compactor_options: Some(CompactorOptions {
             poll_interval: COMPACTOR_POLL + later,
             max_concurrent_compactions: 1,
