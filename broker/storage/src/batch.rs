@@ -17,6 +17,7 @@ pub struct Batch {
 pub(crate) enum QueueChange {
     Append(SessionNumber, Sequence, QueueEntry),
     RemoveThrough(SessionNumber, Sequence),
+    Remove(SessionNumber, Sequence),
     Sent(SessionNumber, Sequence),
     End(SessionNumber),
 }
@@ -43,6 +44,12 @@ impl Batch {
     /// As [`Store::remove_through`](crate::Store::remove_through).
     pub fn remove_through(&mut self, session: SessionNumber, sequence: Sequence) -> &mut Self {
         self.queues.push(QueueChange::RemoveThrough(session, sequence));
+        self
+    }
+
+    /// As [`Store::remove`](crate::Store::remove).
+    pub fn remove(&mut self, session: SessionNumber, sequence: Sequence) -> &mut Self {
+        self.queues.push(QueueChange::Remove(session, sequence));
         self
     }
 

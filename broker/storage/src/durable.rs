@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::batch::{Batch, QueueChange};
 use crate::memory::MemoryStore;
 use crate::record::cursor::Cursor;
+use crate::record::estate::Estate;
 use crate::record::format::Format;
 use crate::record::group::Group;
 use crate::record::retained::Retained;
@@ -294,7 +295,8 @@ impl Contents {
         let mut pending = Pending::default();
         let sessions = scan::<Session>(db, shard).await?.into_iter().map(|(_, session)| session.number);
         let groups = scan::<Group>(db, shard).await?.into_iter().map(|(_, group)| group.number);
-        let known: HashSet<SessionNumber> = sessions.chain(groups).collect();
+        let estates = scan::<Estate>(db, shard).await?.into_iter().map(|(number, _)| number);
+        let known: HashSet<SessionNumber> = sessions.chain(groups).chain(estates).collect();
         for (session, cursor) in scan::<Cursor>(db, shard).await? {
             pending.found(session, cursor);
             if !known.contains(&session) {
@@ -375,6 +377,7 @@ impl Store for DurableStore {
                 match change {
                     QueueChange::Append(session, sequence, entry) => pending.append(session, sequence, entry),
                     QueueChange::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
+                    QueueChange::Remove(session, sequence) => pending.remove(session, sequence),
                     QueueChange::Sent(session, sent) => pending.sent(session, sent),
                     QueueChange::End(session) => pending.end(session),
                 }

@@ -255,6 +255,7 @@ impl Store for MemoryStore {
             match change {
                 QueueChange::Append(session, sequence, entry) => self.append(session, sequence, entry),
                 QueueChange::RemoveThrough(session, sequence) => self.remove_through(session, sequence),
+                QueueChange::Remove(session, sequence) => self.remove(session, sequence),
                 QueueChange::Sent(session, _) => self.durable(session.shard()),
                 QueueChange::End(session) => self.remove_session(session),
             };

@@ -6,6 +6,7 @@
 
 pub mod applied;
 pub mod cursor;
+pub mod estate;
 pub mod format;
 pub mod group;
 pub mod handshake;
@@ -60,11 +61,13 @@ pub enum Kind {
     Cursor = 13,
     /// [`handshake::Handshake`].
     Handshake = 14,
+    /// [`estate::Estate`].
+    Estate = 15,
 }
 
 impl Kind {
     /// All kinds, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Format,
         Self::Session,
         Self::Subscription,
@@ -79,6 +82,7 @@ impl Kind {
         Self::Released,
         Self::Cursor,
         Self::Handshake,
+        Self::Estate,
     ];
 
     /// The kind of the record with `key`.
@@ -105,6 +109,7 @@ impl fmt::Display for Kind {
             Self::Released => "released",
             Self::Cursor => "cursor",
             Self::Handshake => "handshake",
+            Self::Estate => "estate",
         })
     }
 }

@@ -7,6 +7,7 @@ use bucketmq_packet::{PacketIdentifier, QoS, RetainHandling, SubscriptionOptions
 
 use super::applied::Applied;
 use super::cursor::Cursor;
+use super::estate::Estate;
 use super::format::Format;
 use super::group::Group;
 use super::handshake::Handshake;
@@ -106,13 +107,14 @@ fn samples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         sample("retained", "site/\u{e9}/t".into(), Retained { message: message(QoS::AtLeastOnce, None) }),
         sample("will", SessionKey::of("client"), will),
         sample("outbox shards", number, row(Target::Shards(vec![ShardId(0), ShardId(15)]))),
-        sample("outbox member", number, row(Target::Member { session, share: 2 })),
+        sample("outbox group", number, row(Target::Group { filter: "$share/g/a/#".into() })),
         sample("applied", ShardId(3), Applied { number }),
         sample("group", "$share/g/a/#".into(), Group { number: session }),
         sample("released", 8, Released { count: 999 }),
         sample("cursor", session, Cursor { head: Sequence(300), next: Sequence(306), sent: Sequence(1324), messages: 3, bytes: 49 }),
         sample("handshake released", (session, Sequence(301)), Handshake::Released),
         sample("handshake done", (session, Sequence(302)), Handshake::Done),
+        sample("estate", session, Estate { from: Sequence(300), begun: Sequence(302), shares: vec![(2, "$share/g/a/#".into())] }),
     ]
 }
 
@@ -136,6 +138,7 @@ fn decodes(key: &[u8], value: &[u8]) {
         Kind::Released => check::<Released>(key, value),
         Kind::Cursor => check::<Cursor>(key, value),
         Kind::Handshake => check::<Handshake>(key, value),
+        Kind::Estate => check::<Estate>(key, value),
     }
 }
 
