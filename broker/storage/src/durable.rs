@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use crate::batch::{Batch, Change};
 use crate::memory::MemoryStore;
 use crate::record::cursor::Cursor;
+use crate::record::estate::Estate;
 use crate::record::format::Format;
 use crate::record::group::Group;
 use crate::record::growth::Growth;
@@ -310,7 +311,8 @@ impl Contents {
         let mut pending = Pending::default();
         let sessions = scan::<Session>(db, shard).await?.into_iter().map(|(_, session)| session.number);
         let groups = scan::<Group>(db, shard).await?.into_iter().map(|(_, group)| group.number);
-        let known: HashSet<SessionNumber> = sessions.chain(groups).collect();
+        let estates = scan::<Estate>(db, shard).await?.into_iter().map(|(number, _)| number);
+        let known: HashSet<SessionNumber> = sessions.chain(groups).chain(estates).collect();
         let mut cursors: HashMap<SessionNumber, Cursor> = scan::<Cursor>(db, shard).await?.into_iter().collect();
         let growths = scan::<Growth>(db, shard).await?;
         for grown in growths.iter().flat_map(|(_, growth)| &growth.queues) {
@@ -404,6 +406,7 @@ impl Store for DurableStore {
                 match change {
                     Change::Append(session, sequence, entry) => pending.append(session, sequence, entry),
                     Change::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
+                    Change::Remove(session, sequence) => pending.remove(session, sequence),
                     Change::Sent(session, sent) => pending.sent(session, sent),
                     Change::End(session) => pending.end(session),
                     Change::Begin(session, id) => pending.begin(session, id),
