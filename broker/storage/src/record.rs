@@ -291,6 +291,7 @@ pub fn rewrite(kind: Kind, value: &[u8]) -> Result<Option<Vec<u8>>, DecodeError>
         Kind::Cursor => newest::<cursor::Cursor>(value),
         Kind::Handshake => newest::<handshake::Handshake>(value),
         Kind::Growth => newest::<growth::Growth>(value),
+        Kind::Estate => newest::<estate::Estate>(value),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bucketmq_packet::topic::{check_filter, check_name};
 use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::cursor::Cursor;
+use bucketmq_storage::record::estate::Estate;
 use bucketmq_storage::record::format::Format;
 use bucketmq_storage::record::group::Group;
 use bucketmq_storage::record::growth::Growth;
@@ -23,10 +24,11 @@ use bucketmq_storage::{SessionNumber, ShardId, Shards};
 use super::{Finding, RecordName, Remedy, Report};
 
 /// What is referred to comes before what refers to it.
-pub(super) const ORDER: [Kind; 15] = [
+pub(super) const ORDER: [Kind; 16] = [
     Kind::Format,
     Kind::Session,
     Kind::Group,
+    Kind::Estate,
     Kind::Payload,
     Kind::Released,
     Kind::Cursor,
@@ -94,6 +96,8 @@ impl<'a> Check<'a> {
             Kind::Format => self.decoded::<Format>(key, value).map(|((), format)| self.format(key, &format)),
             Kind::Session => self.decoded::<Session>(key, value).map(|(id, session)| self.session(key, id, &session)),
             Kind::Group => self.decoded::<Group>(key, value).map(|(filter, group)| self.group(key, &filter, group.number)),
+            // The queue of a Session that is over, which others have yet to get from.
+            Kind::Estate => self.decoded::<Estate>(key, value).map(|(number, _)| _ = self.numbers.insert(number)),
             Kind::Payload => self.decoded::<Payload>(key, value).map(|(number, _)| _ = self.payloads.insert(number)),
             Kind::Released => self.decoded::<Released>(key, value).map(|(number, _)| {
                 if !self.payloads.contains(&number) {

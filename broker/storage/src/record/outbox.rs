@@ -150,11 +150,8 @@ mod tests {
     #[test]
     fn rows_come_back_and_sort_by_epoch_then_counter() {
         let message = Message::new("a", b"payload", b"", QoS::ExactlyOnce, false, None);
-        let targets = [
-            Target::Shards(vec![]),
-            Target::Shards(vec![ShardId(0), ShardId(1023)]),
-            Target::Group { filter: "$share/g/a/#".to_owned() },
-        ];
+        let targets =
+            [Target::Shards(vec![]), Target::Shards(vec![ShardId(0), ShardId(1023)]), Target::Group { filter: "$share/g/a/#".to_owned() }];
         let number = |counter| OutboxNumber { epoch: 3, counter };
         let row = |target| Row { target, publisher: SessionNumber(1), message: message.clone() };
         for target in targets.clone() {
