@@ -238,8 +238,12 @@ impl Waiting<'_> {
         let time = Time::after(own.as_ref(), note.as_ref());
         self.refresh(time.now_ms()).await?;
         if self.candidate.is_none() {
-            let asked = objects.note(&member.name).await?.is_some_and(|note| note.asked);
-            self.candidate = Some(Asker { candidate: Candidate::new(member.clone(), self.ownership.takeover, asked), asked });
+            let note = objects.note(&member.name).await?.filter(|note| note.asked);
+            // This very process has had the shards: it would ask its successor for them, and the two would take them from each other in turn.
+            let gave_way = note.as_ref().is_some_and(|note| note.incarnation == member.incarnation);
+            let takeover = if gave_way { Takeover::Never } else { self.ownership.takeover };
+            let asked = note.is_some();
+            self.candidate = Some(Asker { candidate: Candidate::new(member.clone(), takeover, asked), asked });
         }
         let Some(asker) = &mut self.candidate else { return Ok(None) };
         match asker.candidate.step(&Seen { now: Instant::now(), own: own.as_ref(), note: note.as_ref() }, &lock) {

@@ -145,6 +145,19 @@ async fn who_had_the_shards_without_asking_does_not_ask_its_successor_for_them()
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_insisted_and_gave_way_waits_in_its_next_term() {
+    let bucket = bucket();
+    let insists = ownership(&bucket, "a", Takeover::Always);
+    let mut held = take(&insists).await;
+    let newer = ownership(&bucket, "b", Takeover::Always);
+    let newer = tokio::spawn(async move { take(&newer).await });
+    assert_eq!(held.ended().await, Ending::Asked { by: "b".into() });
+    held.release().await;
+    let _newer = newer.await.unwrap();
+    assert!(timeout(Duration::from_secs(300), take(&insists)).await.is_err(), "the two would take the shards from each other in turn");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_that_does_not_answer_is_fenced_after_three_seconds() {
     let bucket = bucket();
     let first = take(&ownership(&bucket, "a", Takeover::Never)).await;

@@ -44,13 +44,21 @@ pub async fn count(place: &Place) -> Result<(u64, u64), Error> {
 /// Deletes everything; how many objects that were. To be called again when something is left.
 pub async fn delete(place: &Place, exclusive: Exclusive, progress: Progress<'_>) -> Result<u64, DeleteError> {
     let mut deleted = 0;
-    match all(place, exclusive, &mut deleted, progress).await {
+    let outcome = match state(place, &exclusive, &mut deleted, progress).await {
+        Ok(()) => owner(place, exclusive, &mut deleted).await.map_err(Why::from),
+        Err(why) => {
+            exclusive.release().await;
+            Err(why)
+        }
+    };
+    match outcome {
         Ok(()) => Ok(deleted),
         Err(source) => Err(DeleteError { deleted, source }),
     }
 }
 
-async fn all(place: &Place, exclusive: Exclusive, deleted: &mut u64, progress: Progress<'_>) -> Result<(), Why> {
+/// All that says not whose it is.
+async fn state(place: &Place, exclusive: &Exclusive, deleted: &mut u64, progress: Progress<'_>) -> Result<(), Why> {
     let objects = list(place).await?;
     let state: Vec<_> = objects.into_iter().filter(|object| !is_of_owner(object)).collect();
     for some in state.chunks(AT_ONE_TIME) {
@@ -60,7 +68,11 @@ async fn all(place: &Place, exclusive: Exclusive, deleted: &mut u64, progress: P
         progress(&format!("{deleted} of {} objects", state.len()));
     }
     exclusive.check().await?;
-    // Nobody is told that it is free: who waits for it finds that it was never used.
+    Ok(())
+}
+
+/// The rest. Nobody is told that the prefix is free: who waits for it finds that it was never used.
+async fn owner(place: &Place, exclusive: Exclusive, deleted: &mut u64) -> Result<(), Error> {
     exclusive.forget().await;
     let rest = list(place).await?;
     let count = rest.len() as u64;

@@ -48,6 +48,9 @@ pub enum OwnError {
     /// It cannot be told who has it.
     #[error("it cannot be told who owns this bucket")]
     Unknown(#[from] ObjectError),
+    /// The bucket does not answer.
+    #[error("who owns this bucket cannot be settled in {} s: it answers too slowly, or not at all", WAIT_MAX.as_secs())]
+    Slow,
     /// Taking it did not work.
     #[error(transparent)]
     Take(#[from] TakeError),
@@ -66,6 +69,8 @@ async fn first(objects: &Objects) -> Result<Option<Own>, ObjectError> {
 /// lock or its next sign of life, within five seconds; one that died without a word by its silence, which takes a quarter of a minute. `lock`: the
 /// file whose lock decides when the bucket is a directory.
 pub async fn ensure_not_owned(place: &Place, lock: Option<PathBuf>, progress: Progress<'_>) -> Result<Exclusive, OwnError> {
+    // What is waited for below is told at once.
+    let seen = owner(place).await?;
     // A name of its own: under that of a broker it would take the shards from it.
     let name = format!("bucket-tool-{:08x}", rand::rng().random::<u32>());
     let member = Member::named(&name).expect("letters, digits and '-'");
@@ -73,7 +78,7 @@ pub async fn ensure_not_owned(place: &Place, lock: Option<PathBuf>, progress: Pr
     if let Some(file) = lock {
         // What is got is let go of here: it is taken below, with what else there is to do.
         if matches!(HostLock::of(&file), Ok(HostLock::Taken)) {
-            let by = owner(place).await?.unwrap_or_else(|| "another process of this host".to_owned());
+            let by = seen.unwrap_or_else(|| "another process of this host".to_owned());
             return Err(OwnError::Owned { by });
         }
         ownership = ownership.with_directory_lock(file);
@@ -98,7 +103,7 @@ pub async fn ensure_not_owned(place: &Place, lock: Option<PathBuf>, progress: Pr
         Some(held) => Ok(Exclusive { held: held?, member, bucket: place.bucket.clone(), shards: place.shards }),
         None => {
             remove_note(&*place.bucket, &member).await;
-            Err(OwnError::Owned { by })
+            Err(if by.is_empty() { OwnError::Slow } else { OwnError::Owned { by } })
         }
     }
 }

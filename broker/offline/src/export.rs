@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use bucketmq_storage::offline::Reader;
 use bucketmq_storage::record::cursor::Cursor;
+use bucketmq_storage::record::estate::Estate;
 use bucketmq_storage::record::group::Group;
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::record::inbound::Inbound;
@@ -78,9 +79,10 @@ async fn export_shard(reader: &Reader, out: &mut (dyn Write + Send), lines: &mut
     let shard = reader.shard();
     let mut names = Names { cursors: cursors(reader).await?, ..Names::default() };
     // Who is named comes before what belongs to it.
-    const ORDER: [Kind; 9] = [
+    const ORDER: [Kind; 10] = [
         Kind::Session,
         Kind::Group,
+        Kind::Estate,
         Kind::Subscription,
         Kind::Will,
         Kind::Queue,
@@ -118,6 +120,7 @@ fn kind_name(kind: Kind) -> String {
     match kind {
         Kind::Queue => "queued".into(),
         Kind::Group => "shared_queue".into(),
+        Kind::Estate => "left_to_shares".into(),
         Kind::Inbound => "packet_identifier".into(),
         other => other.to_string(),
     }
@@ -146,6 +149,12 @@ impl Names {
                 let (filter, group) = (Group::decode_key(key)?, Group::decode(value)?);
                 self.clients.insert(group.number, filter.clone());
                 vec![json!({ "filter": filter })]
+            }
+            Kind::Estate => {
+                let (number, estate) = (Estate::decode_key(key)?, Estate::decode(value)?);
+                let filters: Vec<&str> = estate.shares.iter().map(|(_, filter)| filter.as_str()).collect();
+                self.clients.insert(number, filters.join(" "));
+                vec![json!({ "filters": filters, "first": estate.from.0 })]
             }
             Kind::Subscription => {
                 let ((session, filter), record) = (Subscription::decode_key(key)?, Subscription::decode(value)?);

@@ -17,7 +17,7 @@ use crate::exclusive::{Exclusive, OwnError};
 use crate::json::{hex, now_ms, stamp};
 use crate::site::Site;
 use crate::snapshot::{self, SnapshotError};
-use crate::verify::{Finding, Remedy, Report};
+use crate::verify::{Finding, Remedy, Report, verify};
 
 /// Where everything goes that is taken out.
 pub const ABANDONED: &str = "abandoned";
@@ -55,6 +55,17 @@ pub enum RepairError {
     /// A broker has come for the bucket meanwhile.
     #[error("a broker comes first")]
     Own(#[from] OwnError),
+    /// Nothing is lost, so nothing is given up.
+    #[error("shard {0} can be read whole: nothing was done; --force gives it up all the same")]
+    Sound(ShardId),
+    /// The bucket does not let it be read.
+    #[error("shard {shard} may be sound, the bucket does not let it be read: {problem}")]
+    Unread {
+        /// Which.
+        shard: ShardId,
+        /// Why.
+        problem: String,
+    },
     /// There is no such shard.
     #[error("there is no shard {0}: {1} shards, from 00")]
     NoShard(ShardId, u16),
@@ -125,6 +136,16 @@ pub struct Abandoned {
     pub to: String,
     /// Snapshots that hold it, and have it from there now.
     pub snapshots: u64,
+}
+
+/// Makes sure that something of `shard` is lost before it is given up.
+pub async fn expect_loss(site: &Site, shard: ShardId, progress: Progress<'_>) -> Result<(), RepairError> {
+    let report = verify(site, Some(shard), progress).await;
+    match report.findings.iter().find(|finding| finding.is_unread) {
+        _ if report.findings.iter().any(Finding::is_loss) => Ok(()),
+        Some(unread) => Err(RepairError::Unread { shard, problem: unread.problem.clone() }),
+        None => Err(RepairError::Sound(shard)),
+    }
 }
 
 /// Gives `shard` up: its objects go aside, whole, and it begins anew with nothing in it. Snapshots find it where it went.

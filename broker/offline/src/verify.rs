@@ -5,10 +5,10 @@ mod shard;
 use std::fmt;
 
 use bucketmq_cluster::Objects as OwnObjects;
-use bucketmq_storage::ShardId;
-use bucketmq_storage::offline::{Objects, Reader};
+use bucketmq_storage::offline::{Objects, Reader, is_damage};
 use bucketmq_storage::record::Kind;
 use bucketmq_storage::record::cursor::Cursor;
+use bucketmq_storage::{ReadError, ShardId};
 use serde::Serialize;
 
 use crate::json::hex;
@@ -36,6 +36,8 @@ pub struct Finding {
     pub record: Option<RecordName>,
     /// What is wrong.
     pub problem: String,
+    /// The bucket does not let it be read: nothing is known of what is there.
+    pub is_unread: bool,
     /// What `repair` can do about it.
     pub remedy: Remedy,
 }
@@ -75,6 +77,18 @@ pub enum Remedy {
         /// To this.
         epoch: u64,
     },
+}
+
+impl Finding {
+    /// Something in `shard`.
+    fn of(shard: ShardId) -> Self {
+        Self { shard: shard.0, object: None, record: None, problem: String::new(), is_unread: false, remedy: Remedy::None }
+    }
+
+    /// The shard, or a part of it, is lost: no record can be mended that cannot be read.
+    pub fn is_loss(&self) -> bool {
+        !self.is_unread && self.record.is_none() && self.remedy == Remedy::None
+    }
 }
 
 impl fmt::Display for Finding {
@@ -132,14 +146,15 @@ pub async fn verify(site: &Site, only: Option<ShardId>, progress: Progress<'_>) 
 }
 
 async fn verify_shard(site: &Site, shard: ShardId, report: &mut Report, progress: Progress<'_>) {
-    let unreadable = |problem: String| Finding { shard: shard.0, object: None, record: None, problem, remedy: Remedy::None };
+    let wrong = |problem: String| Finding { problem, ..Finding::of(shard) };
+    let unreadable = |error: &ReadError| Finding { is_unread: !is_damage(&*error.source), ..wrong(chain(&*error.source)) };
     let objects = Objects::new(&site.place, &site.root, shard);
     match objects.are_none().await {
         // A broker makes it anew.
         Ok(true) if shard_may_be_missing(site).await => return,
-        Ok(true) => return report.found(unreadable("it is not there, and others are: give it up, and a broker begins it anew".into())),
+        Ok(true) => return report.found(wrong("it is not there, and others are".into())),
         Ok(false) => {}
-        Err(error) => return report.found(unreadable(chain(&*error.source))),
+        Err(error) => return report.found(unreadable(&error)),
     }
     let read = |count: u64| {
         if count.is_multiple_of(100) {
@@ -163,17 +178,17 @@ async fn verify_shard(site: &Site, shard: ShardId, report: &mut Report, progress
     match checked {
         Ok(faults) => {
             for fault in faults {
-                report.found(Finding { object: Some(fault.object), ..unreadable(fault.problem) });
+                report.found(Finding { object: Some(fault.object), is_unread: !fault.is_damage, ..wrong(fault.problem) });
             }
         }
-        Err(error) => report.found(unreadable(chain(&*error.source))),
+        Err(error) => report.found(unreadable(&error)),
     }
     report.objects += count;
     progress(&format!("shard {shard}: {count} objects read, now its records"));
     match verify_records(site, shard, report, progress).await {
         // What its objects have told already.
         Err(_) if report.faults > faults_before => {}
-        Err(error) => report.found(unreadable(chain(&*error.source))),
+        Err(error) => report.found(unreadable(&error)),
         Ok(()) => {}
     }
 }
@@ -188,12 +203,7 @@ async fn shard_may_be_missing(site: &Site) -> bool {
     true
 }
 
-async fn verify_records(
-    site: &Site,
-    shard: ShardId,
-    report: &mut Report,
-    progress: Progress<'_>,
-) -> Result<(), bucketmq_storage::ReadError> {
+async fn verify_records(site: &Site, shard: ShardId, report: &mut Report, progress: Progress<'_>) -> Result<(), ReadError> {
     let reader = Reader::open(&site.place, &site.root, shard, site.now()).await?;
     let mut check = Check::new(shard, site.place.shards, report);
     let outcome = async {
@@ -224,7 +234,7 @@ async fn verify_records(
                 "its own/{publisher} has epoch {}, and shard {shard} has seen {epoch}: new QoS 2 messages would be taken for old ones",
                 found.epoch
             );
-            report.found(Finding { shard: publisher.0, object: None, record: None, problem, remedy: Remedy::RaiseEpoch { epoch } });
+            report.found(Finding { problem, remedy: Remedy::RaiseEpoch { epoch }, ..Finding::of(publisher) });
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use bucketmq_access::Access;
 use bucketmq_cluster::Confirmation;
 use bucketmq_routing::{Matches, Subscriptions};
+use bucketmq_storage::record::estate::Estate;
 use bucketmq_storage::{MemoryStore, SessionNumber, ShardId, Shards, Store};
 use parking_lot::{Mutex, RwLock};
 
@@ -49,6 +50,9 @@ pub struct Broker {
     pub volatile: Arc<dyn Store>,
     /// Messages on their way between shards, for each publisher shard; none without a bucket.
     pub outboxes: Vec<Outbox>,
+    /// Queues of Sessions that were over before this broker, with messages for other members of Shared Subscriptions in them, until
+    /// [`Self::start_outboxes`] begins with them.
+    pub estates: Mutex<Vec<(SessionNumber, Estate)>>,
     /// Which shard a Client Identifier belongs to.
     pub shards: Shards,
     /// Counters.
@@ -100,6 +104,7 @@ impl Broker {
             store,
             volatile,
             outboxes,
+            estates: Mutex::default(),
             metrics,
             me: OnceLock::new(),
             next_number: AtomicU64::new(next_number),

@@ -8,6 +8,7 @@ use bucketmq_routing::{Group, Matched, Member, Strategy};
 use bucketmq_session::{Backlog, Delivered, Delivery, DropReason, QueueLimits};
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::{Batch, Position, Sequence, SessionNumber, Store};
+use parking_lot::MutexGuard;
 
 use crate::broker::Broker;
 use crate::buffers;
@@ -138,6 +139,37 @@ impl Backlog for StoreBacklog<'_> {
         self.write(|batch, session| {
             batch.delete::<Handshake>(&(session, Sequence(sequence)));
         });
+    }
+}
+
+/// One Session's queue, whose changes go into a batch of its shard, to be kept or lost together with whatever else stands there.
+pub struct BatchBacklog<'a> {
+    queue: StoreBacklog<'a>,
+    batch: &'a mut Batch,
+}
+
+impl<'a> BatchBacklog<'a> {
+    /// The queue of `client`.
+    pub fn new(broker: &'a Broker, client: &Client, batch: &'a mut Batch) -> Self {
+        Self { queue: StoreBacklog::new(broker, client), batch }
+    }
+}
+
+impl Backlog for BatchBacklog<'_> {
+    fn append(&mut self, sequence: u64, entry: QueueEntry) {
+        self.batch.append(self.queue.session, Sequence(sequence), entry);
+    }
+
+    fn page(&mut self, from: u64, max_entries: usize) -> Option<Vec<(u64, QueueEntry)>> {
+        self.queue.page(from, max_entries)
+    }
+
+    fn remove_through(&mut self, sequence: u64) {
+        self.batch.remove_through(self.queue.session, Sequence(sequence));
+    }
+
+    fn remove(&mut self, sequence: u64) {
+        self.batch.remove(self.queue.session, Sequence(sequence));
     }
 }
 
@@ -277,15 +309,11 @@ impl Broker {
             if item.duplicate {
                 continue;
             }
-            let Some(member) = self.pick(group, limits, publisher.0) else {
+            let Some((member, mut state)) = self.pick_locked(group, limits, publisher.0) else {
                 self.queue_for_group(group, run, place, item.qos, limits, &mut wakes.waits);
                 continue;
             };
             let client = &member.subscriber;
-            let mut state = client.lock();
-            if state.ended {
-                continue;
-            }
             let mut tally = Tally::default();
             // [MQTT-4.8.2-3] The QoS granted to this member.
             let qos = item.qos.min(member.options.qos);
@@ -299,6 +327,23 @@ impl Broker {
             tally.add(qos, outcome);
             tally.count(self, &mut state);
             self.settle(client, &mut state, limits, wakes);
+        }
+    }
+
+    /// A connected member by the configured strategy, with its state: never one whose Session has ended meanwhile.
+    pub(crate) fn pick_locked<'a>(
+        &self,
+        group: &'a Group<ClientRef>,
+        limits: &Limits,
+        publisher: u64,
+    ) -> Option<(&'a Member<ClientRef>, MutexGuard<'a, State>)> {
+        loop {
+            let member = self.pick(group, limits, publisher)?;
+            let state = member.subscriber.lock();
+            // Whoever ends a Session says under its lock that it is not connected: the next choice is another one.
+            if !state.ended {
+                return Some((member, state));
+            }
         }
     }
 

@@ -5,19 +5,18 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use bucketmq_packet::topic;
-use bucketmq_session::{Orphan, Subscription, Will};
+use bucketmq_session::{BehindWindow, Orphan, Subscription, Will};
+use bucketmq_storage::record::estate::Estate;
 use bucketmq_storage::record::session::Presence;
 use bucketmq_storage::{Batch, Position, Sequence, SessionNumber, ShardId};
 
 use crate::broker::Broker;
 use crate::client::{Client, ClientRef, Flow, State};
 use crate::connection::{Closing, Connection};
-use crate::deliver::{PAGE_BYTES, StoreBacklog};
+use crate::deliver::{BatchBacklog, StoreBacklog};
+use crate::durable::outbox::Letter;
 use crate::durable::records;
 use crate::publish::BROKER_ITSELF;
-
-/// Entries of an ended Session's queue looked at together.
-const RESCUE_ENTRIES: usize = 256;
 
 /// What is left to do when a connection or a Session has ended.
 #[must_use = "wakers, Wills and orphans wait for carry_out"]
@@ -25,17 +24,15 @@ pub struct Ended {
     waker: Option<Waker>,
     waiters: Vec<Waker>,
     will: Option<Box<Will>>,
+    /// Of a Session that is not stored; what a stored one leaves is in the outbox already.
     orphans: Vec<Orphan>,
-    /// The queue of a Session that is over with messages of Shared Subscriptions in it, and their names by number.
-    rescue: Option<(SessionNumber, ShareNames)>,
+    /// The queue of a stored Session that is over, with messages of Shared Subscriptions in it.
+    estate: Option<(SessionNumber, Estate)>,
     /// The change in the bucket that makes it so.
     pub position: Option<(ShardId, Position)>,
     /// Set when the Session is over: it leaves routing, registry and store.
     session: Option<Over>,
 }
-
-/// Shared Subscriptions by the number their deliveries carry.
-type ShareNames = Vec<(u32, Arc<str>)>;
 
 /// A Session that is over, and the Subscriptions it had.
 type Over = (ClientRef, Vec<(Arc<str>, Subscription)>);
@@ -52,35 +49,29 @@ impl Ended {
         client.due.store(u32::MAX, Ordering::Relaxed);
         client.set_flow(Flow::Open);
         state.walks = Vec::new();
-        let orphans = state.session.take_orphans(None, &mut StoreBacklog::new(broker, client));
+        let mut batch = Batch::default();
+        let (mut letters, orphans) = broker.take_orphans(client, state, None, &mut batch);
         state.session.detach();
         let had_will = state.session.will.is_some();
-        let mut rescue = None;
+        let mut estate = None;
         let mut position = None;
         if client.stored || had_will && broker.store.outlives_process() {
-            let mut batch = Batch::default();
             if client.stored {
                 records::delete_session(&mut batch, client, &state.session);
-                let shares = state.session.share_names();
-                if shares.is_empty() || state.session.waiting() == 0 {
-                    batch.remove_session(client.number);
-                } else {
-                    rescue = Some((client.number, shares));
-                }
+                estate = broker.estate_of(state);
+                match &estate {
+                    None => batch.remove_session(client.number),
+                    Some(estate) => batch.put(&client.number, estate),
+                };
             }
             if had_will {
                 records::delete_will(&mut batch, client);
             }
-            let will = state.session.will.take();
-            let written = match will {
-                Some(will) => {
-                    broker.metrics.wills.add(1);
-                    let message = will.message(broker.wall_ms());
-                    broker.send_through_outbox(client.shard, batch, std::iter::once(message), BROKER_ITSELF, None)
-                }
-                None => broker.store.write(client.shard, batch),
-            };
-            position = Some((client.shard, written));
+            if let Some(will) = state.session.will.take() {
+                broker.metrics.wills.add(1);
+                letters.push(will.message(broker.wall_ms()).into());
+            }
+            position = Some((client.shard, broker.write_with(client.shard, batch, letters)));
         }
         let subscriptions = state.session.subscriptions().iter().map(|(filter, subscription)| (filter.clone(), *subscription)).collect();
         Self {
@@ -88,7 +79,7 @@ impl Ended {
             waiters: state.take_waiters(),
             will: state.session.will.take(),
             orphans,
-            rescue,
+            estate: estate.map(|estate| (client.number, estate)),
             position,
             session: Some((client.clone(), subscriptions)),
         }
@@ -114,7 +105,7 @@ impl Ended {
             waiters: state.take_waiters(),
             will: will.filter(|will| cut_off && will.delay_interval == 0),
             orphans: Vec::new(),
-            rescue: None,
+            estate: None,
             position: None,
             session: None,
         }
@@ -123,12 +114,12 @@ impl Ended {
     /// Writes `batch`, which puts something else into the place of the Will's record, and the Will that is due, if there is one, with it: a crash
     /// keeps both or neither.
     pub fn write_with(&mut self, broker: &Broker, client: &Client, batch: Batch) {
-        self.will = broker.write_sending_will(client, batch, self.will.take());
+        self.will = broker.write_sending_will(client, batch, Vec::new(), self.will.take());
     }
 
     /// Does it, without any lock held.
     pub fn carry_out(self, broker: &Broker) {
-        let Self { waker, waiters, will, orphans, rescue, position: _, session } = self;
+        let Self { waker, waiters, will, orphans, estate, position: _, session } = self;
         for waker in waker.into_iter().chain(waiters) {
             waker.wake();
         }
@@ -141,8 +132,8 @@ impl Ended {
                 broker.volatile.remove_session(client.number);
             }
         }
-        if let (Some((number, shares)), Some(broker)) = (rescue, broker.me()) {
-            tokio::spawn(async move { broker.rescue(number, &shares).await });
+        if let (Some((number, estate)), Some(broker)) = (estate, broker.me()) {
+            tokio::spawn(async move { broker.distribute(number, estate).await });
         }
         for orphan in orphans {
             broker.rehome(orphan);
@@ -223,44 +214,84 @@ impl Connection {
                 }
             }
         }
+        // What another member of a Shared Subscription can take now does not wait for this Client.
+        let (letters, orphans) =
+            if broker.groups.has_others(state) { broker.take_orphans(client, state, None, &mut batch) } else { Default::default() };
         if client.stored {
-            will = broker.write_with_will(client, batch, will);
+            will = broker.write_with_will(client, batch, letters, will);
         }
         let due = [state.will_due, state.expiry_due].into_iter().flatten().min().unwrap_or(u32::MAX);
         client.due.store(due, Ordering::Relaxed);
-        // What another member of a Shared Subscription can take now does not wait for this Client.
-        let orphans = if self.terms.broker.groups.has_others(state) {
-            state.session.take_orphans(None, &mut StoreBacklog::new(&self.terms.broker, client))
-        } else {
-            Vec::new()
-        };
-        Ended { waker: state.part(), waiters: state.take_waiters(), will, orphans, rescue: None, position: None, session: None }
+        Ended { waker: state.part(), waiters: state.take_waiters(), will, orphans, estate: None, position: None, session: None }
     }
 }
 
 impl Broker {
-    /// Writes `batch`, and a Will that is due with it: out of its record and into the outbox. Without a bucket it comes back.
-    fn write_with_will(&self, client: &Client, mut batch: Batch, will: Option<Box<Will>>) -> Option<Box<Will>> {
+    /// Writes `batch` with `letters`, and a Will that is due with it: out of its record and into the outbox. Without a bucket it comes back.
+    fn write_with_will(&self, client: &Client, mut batch: Batch, letters: Vec<Letter>, will: Option<Box<Will>>) -> Option<Box<Will>> {
         if will.is_some() {
             records::delete_will(&mut batch, client);
         }
-        self.write_sending_will(client, batch, will)
+        self.write_sending_will(client, batch, letters, will)
     }
 
     /// The same when `batch` says itself what becomes of the record.
-    fn write_sending_will(&self, client: &Client, batch: Batch, will: Option<Box<Will>>) -> Option<Box<Will>> {
-        match will {
-            Some(will) if self.store.outlives_process() => {
-                self.metrics.wills.add(1);
-                let message = will.message(self.wall_ms());
-                self.send_through_outbox(client.shard, batch, std::iter::once(message), BROKER_ITSELF, None);
-                None
-            }
-            will => {
-                self.store.write(client.shard, batch);
-                will
-            }
+    fn write_sending_will(
+        &self,
+        client: &Client,
+        batch: Batch,
+        mut letters: Vec<Letter>,
+        mut will: Option<Box<Will>>,
+    ) -> Option<Box<Will>> {
+        if self.store.outlives_process()
+            && let Some(will) = will.take()
+        {
+            self.metrics.wills.add(1);
+            letters.push(will.message(self.wall_ms()).into());
         }
+        self.write_with(client.shard, batch, letters);
+        will
+    }
+
+    /// Writes `batch`, and `letters` into the outbox of the shard with it.
+    pub(crate) fn write_with(&self, shard: ShardId, batch: Batch, letters: Vec<Letter>) -> Position {
+        if letters.is_empty() {
+            return self.store.write(shard, batch);
+        }
+        self.send_through_outbox(shard, batch, letters.into_iter(), BROKER_ITSELF, None)
+    }
+
+    /// Takes what other members of its Shared Subscriptions, or of `filter` alone, may have out of a Session. Of a stored one it goes out in `batch`, and
+    /// the letters have to go with that: a crash keeps both or neither. What comes back beside them is not in the bucket and goes to others at once.
+    pub(crate) fn take_orphans(
+        &self,
+        client: &Client,
+        state: &mut State,
+        filter: Option<&str>,
+        batch: &mut Batch,
+    ) -> (Vec<Letter>, Vec<Orphan>) {
+        if !client.stored {
+            return (Vec::new(), state.session.take_orphans(filter, &mut StoreBacklog::new(self, client)));
+        }
+        let mut orphans = state.session.take_orphans(filter, &mut BatchBacklog::new(self, client, batch));
+        // Of `filter` it still counts as a member.
+        let is_member = |of: &str| filter.is_some() || state.session.share_of(of).is_some();
+        orphans.retain(|orphan| self.groups.has_another(&orphan.filter, is_member(&orphan.filter)));
+        (orphans.into_iter().map(Letter::from).collect(), Vec::new())
+    }
+
+    /// What a Session leaves behind its window to other members of Shared Subscriptions.
+    fn estate_of(&self, state: &State) -> Option<Estate> {
+        if state.session.waiting() == 0 {
+            return None;
+        }
+        let shares = state.session.share_names().into_iter();
+        let shares: Vec<_> = shares
+            .filter(|(_, filter)| self.groups.has_another(filter, state.session.share_of(filter).is_some()))
+            .map(|(number, filter)| (number, filter.to_string()))
+            .collect();
+        let BehindWindow { from, begun } = state.session.behind_window();
+        (!shares.is_empty()).then_some(Estate { from: Sequence(from), begun: Sequence(begun), shares })
     }
 
     /// The Will of `client` is void.
@@ -270,21 +301,6 @@ impl Broker {
             records::delete_will(&mut batch, client);
             self.store.write(client.shard, batch);
         }
-    }
-
-    /// The messages of Shared Subscriptions in the queue `number` of a Session that is over go to other members; then the queue goes.
-    async fn rescue(&self, number: SessionNumber, shares: &[(u32, Arc<str>)]) {
-        let mut from = Sequence(0);
-        while let Ok(page) = self.store.page(number, from, RESCUE_ENTRIES, PAGE_BYTES).await {
-            let Some((last, _)) = page.last() else { break };
-            from = Sequence(last.0 + 1);
-            for (_, entry) in page {
-                if let Some((_, filter)) = shares.iter().find(|(share, _)| *share == entry.share) {
-                    self.rehome(Orphan { filter: filter.clone(), message: entry.message });
-                }
-            }
-        }
-        self.store.remove_session(number);
     }
 
     /// A disconnected Session has something due at `second`: its Will, its end, or both.
@@ -301,9 +317,9 @@ impl Broker {
                 client.due.store(state.expiry_due.unwrap_or(u32::MAX), Ordering::Relaxed);
                 let mut will = state.session.will.take();
                 if client.stored {
-                    will = self.write_with_will(client, Batch::default(), will);
+                    will = self.write_with_will(client, Batch::default(), Vec::new(), will);
                 }
-                Ended { waker: None, waiters: Vec::new(), will, orphans: Vec::new(), rescue: None, position: None, session: None }
+                Ended { waker: None, waiters: Vec::new(), will, orphans: Vec::new(), estate: None, position: None, session: None }
             } else {
                 return;
             }

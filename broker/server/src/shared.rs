@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bucketmq_packet::message::{Message, QueueEntry};
 use bucketmq_packet::{QoS, topic};
@@ -106,6 +107,11 @@ impl Groups {
         }
         let groups = self.0.lock();
         state.session.subscriptions().keys().any(|filter| groups.get(&**filter).is_some_and(|group| group.members > 1))
+    }
+
+    /// True when a Session other than the one that asks has the Shared Subscription `filter`; `has_it`: that one has it too.
+    pub fn has_another(&self, filter: &str, has_it: bool) -> bool {
+        self.0.lock().get(filter).is_some_and(|group| group.members > usize::from(has_it))
     }
 
     /// Messages and bytes waiting in all groups.
@@ -242,24 +248,45 @@ impl Broker {
             }
         }
         let filter = filter.to_owned();
-        tokio::spawn(async move {
-            while broker.drain_page(&filter).await {}
-            if let Some(group) = broker.groups.0.lock().get_mut(&filter) {
-                group.queue.draining = false;
-            }
-        });
+        tokio::spawn(async move { while broker.drain_page(&filter).await {} });
+    }
+
+    /// Where the group's queue begins, when something is in it and somebody is there to take it. Otherwise the task that brings its pages ends: who
+    /// comes later starts another.
+    fn next_to_drain(&self, filter: &str) -> Option<(SessionNumber, u64)> {
+        let mut groups = self.groups.0.lock();
+        let queue = &mut groups.get_mut(filter)?.queue;
+        if let GroupQueue { number: Some(number), first, entries: 1.., .. } = *queue
+            && self.has_connected_member(filter)
+        {
+            return Some((number, first));
+        }
+        queue.draining = false;
+        None
+    }
+
+    fn has_connected_member(&self, filter: &str) -> bool {
+        let Some((share, parsed)) = topic::check_filter(filter).ok().and_then(|parsed| Some((parsed.share_name?, parsed.filter))) else {
+            return false;
+        };
+        let subscriptions = self.subscriptions.read();
+        let members = subscriptions.group(share, parsed).into_iter().flat_map(|group| group.members());
+        members.into_iter().any(|member| member.subscriber.connected.load(Ordering::Relaxed))
     }
 
     /// Brings one page of a group's queue and hands it out. False: there is no more, or nobody to take it.
     async fn drain_page(&self, filter: &str) -> bool {
+        let Some((number, first)) = self.next_to_drain(filter) else { return false };
+        let more = self.drain_page_from(filter, number, first).await;
+        if !more && let Some(group) = self.groups.0.lock().get_mut(filter) {
+            group.queue.draining = false;
+        }
+        more
+    }
+
+    /// False: it cannot be read, or will not be written.
+    async fn drain_page_from(&self, filter: &str, number: SessionNumber, first: u64) -> bool {
         let limits = self.limits.load_full();
-        let (number, first) = {
-            let groups = self.groups.0.lock();
-            match groups.get(filter) {
-                Some(GroupState { queue: GroupQueue { number: Some(number), first, entries: 1.., .. }, .. }) => (*number, *first),
-                _ => return false,
-            }
-        };
         let Ok(page) = self.store.page(number, Sequence(first), PAGE_ENTRIES, PAGE_BYTES).await else { return false };
         let page: Vec<_> = page.into_iter().map(|(sequence, entry)| (sequence.0, entry)).collect();
         // What is handed out has to be in the members' queues, durably, before it leaves this one: twice is better than never.
@@ -274,7 +301,11 @@ impl Broker {
         }
         let mut groups = self.groups.0.lock();
         let Some(GroupState { queue, .. }) = groups.get_mut(filter) else { return false };
-        queue.hand_out(&page, &mut StoreBacklog::of(&*self.store, number)) && self.store.outlives_process()
+        // Another queue, when all members had left meanwhile and others came.
+        if queue.number == Some(number) {
+            queue.hand_out(&page, &mut StoreBacklog::of(&*self.store, number));
+        }
+        true
     }
 
     /// A message whose member left goes to another, or waits in the group's queue.
@@ -285,24 +316,21 @@ impl Broker {
         wakes.wake_all();
     }
 
-    fn hand_to_group(&self, filter: &str, message: &Arc<Message>, limits: &Limits, wakes: &mut Wakes) {
+    /// A message of the Shared Subscription `filter` goes to a member, or waits in the group's queue; what has to be durable is in `wakes`.
+    pub(crate) fn hand_to_group(&self, filter: &str, message: &Arc<Message>, limits: &Limits, wakes: &mut Wakes) {
         let group =
             topic::check_filter(filter).ok().and_then(|parsed| self.subscriptions.read().group(parsed.share_name?, parsed.filter).cloned());
         let Some(group) = group else {
             self.metrics.dropped(Dropped::NoSubscribers, 1);
             return;
         };
-        let Some(member) = self.pick(&group, limits, 0) else {
+        let Some((member, mut state)) = self.pick_locked(&group, limits, 0) else {
             self.enqueue_for_group(&group, message.clone(), limits, &mut wakes.waits);
             return;
         };
         let client = &member.subscriber;
         let qos = message.qos().min(member.options.qos);
         let retain = message.retain() && member.options.retain_as_published;
-        let mut state = client.lock();
-        if state.ended {
-            return;
-        }
         let share = state.session.share_of(filter).map_or(0, |subscription| subscription.share);
         let identifier = member.options.subscription_identifier;
         let manner = Manner { qos, retain, identifiers: identifier.as_slice(), share };

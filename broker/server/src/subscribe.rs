@@ -15,7 +15,6 @@ use crate::broker::Broker;
 use crate::client::ClientRef;
 use crate::config::Limits;
 use crate::connection::{Closing, Connection};
-use crate::deliver::StoreBacklog;
 use crate::durable::records;
 use crate::publish::Scratch;
 use crate::retained::RetainedWalk;
@@ -149,6 +148,7 @@ impl Broker {
         let Ok(parsed) = topic::check_filter(filter) else { return ReasonCode::TopicFilterInvalid };
         // [MQTT-3.10.4-1] Compared character by character.
         let orphans = {
+            let mut batch = Batch::default();
             let mut state = client.lock();
             if state.epoch != epoch {
                 return ReasonCode::UnspecifiedError;
@@ -157,16 +157,16 @@ impl Broker {
                 return ReasonCode::NoSubscriptionExisted;
             }
             state.walks.retain(|walk| walk.filter() != filter);
-            if client.stored {
-                let mut batch = Batch::default();
-                records::delete_subscription(&mut batch, client, filter);
-                self.store.write(client.shard, batch);
-            }
-            if parsed.share_name.is_some() {
-                state.session.take_orphans(Some(filter), &mut StoreBacklog::new(self, client))
+            let (letters, orphans) = if parsed.share_name.is_some() {
+                self.take_orphans(client, &mut state, Some(filter), &mut batch)
             } else {
-                Vec::new()
+                Default::default()
+            };
+            if client.stored {
+                records::delete_subscription(&mut batch, client, filter);
+                self.write_with(client.shard, batch, letters);
             }
+            orphans
         };
         self.route(|routes| match parsed.share_name {
             Some(share) => routes.unsubscribe_shared(share, parsed.filter, client),

@@ -24,5 +24,5 @@ pub use link::{Link, LinkParameters};
 pub use outgoing::{Acknowledged, Overflow, QueueLimits};
 pub use publish_out::{Delivery, encode_publish, publish_length};
 pub use session::{Delivered, DropReason, Found, Orphan, Session, Subscription, put_ack, put_ack_with_reason};
-pub use stored::{Gate, PageWanted};
+pub use stored::{BehindWindow, Gate, PageWanted};
 pub use will::Will;

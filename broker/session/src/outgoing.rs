@@ -11,7 +11,7 @@ use bucketmq_packet::message::{Message, QueueEntry};
 use bucketmq_packet::{PacketIdentifier, QoS};
 
 use crate::backlog::{Backlog, BacklogMeter};
-use crate::stored::{Gate, PageWanted, Stored};
+use crate::stored::{BehindWindow, Gate, PageWanted, Stored};
 
 /// Entries in memory per Session, sent or not: 40 bytes each, so 40 KiB of bookkeeping at most.
 const WINDOW_ENTRIES_MAX: usize = 1024;
@@ -251,6 +251,11 @@ impl Outgoing {
         self.next = 0;
         self.inflight = 0;
         self.capacity = (usize::from(receive_maximum) * 2).clamp(WINDOW_ENTRIES_MAX, WINDOW_ENTRIES_CEILING);
+    }
+
+    /// What stands in the storage only.
+    pub(crate) fn behind_window(&self) -> BehindWindow {
+        BehindWindow { from: self.backlog.first, begun: self.stored.as_ref().map_or(0, |stored| stored.maybe_sent) }
     }
 
     /// Messages accepted and not begun, window and backlog together.
@@ -615,7 +620,9 @@ impl Outgoing {
             let Some((last, _)) = page.last() else { return };
             from = last + 1;
             for (sequence, entry) in page {
-                if entry.share == 0 || !leaves(entry.share) {
+                // [MQTT-4.8.2-5] QoS 2 that may have been sent stays, too.
+                let begun = entry.qos == QoS::ExactlyOnce && sequence < self.behind_window().begun;
+                if entry.share == 0 || begun || !leaves(entry.share) {
                     continue;
                 }
                 backlog.remove(sequence);

@@ -13,7 +13,7 @@ use crate::incoming::Incoming;
 use crate::link::Link;
 use crate::outgoing::{Acknowledged, Entry, Next, Outgoing, QueueLimits, Refused, State};
 use crate::publish_out::{self, Delivery, Form};
-use crate::stored::{Gate, PageWanted};
+use crate::stored::{BehindWindow, Gate, PageWanted};
 use crate::will::Will;
 
 /// A Subscription as the Session remembers it.
@@ -480,6 +480,11 @@ impl Session {
     pub fn reclaim_buffer(&mut self) -> Option<Vec<u8>> {
         let link = self.link.as_deref_mut()?;
         (link.output.is_empty() && link.output.capacity() > 0).then(|| std::mem::take(&mut link.output))
+    }
+
+    /// What stands behind the window, which [`Self::take_orphans`] takes only when it is at hand.
+    pub fn behind_window(&self) -> BehindWindow {
+        self.outgoing.behind_window()
     }
 
     /// Messages that came through Shared Subscriptions and may go to another member, taken out of this Session: of all of them when its

@@ -23,6 +23,15 @@ pub struct PageWanted {
     pub(crate) next_sequence: u64,
 }
 
+/// The part of a queue that is in the storage only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BehindWindow {
+    /// Where it begins.
+    pub from: u64,
+    /// Entries before it may have been sent before the broker started.
+    pub begun: u64,
+}
+
 /// The bookkeeping of a stored queue.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {

@@ -26,6 +26,8 @@ pub struct Message {
     pub will_delay: Option<u32>,
     /// When it was first sent.
     pub sent: u64,
+    /// When it was sent last, with DUP.
+    pub sent_again: Option<u64>,
     /// When PUBACK or PUBREC came, and from which broker.
     pub acknowledged: Option<(u64, usize)>,
     /// The handshake is over.
@@ -112,7 +114,7 @@ pub enum Event {
     Up {
         /// Which.
         host: usize,
-        /// When it was started.
+        /// When it was started; one that asks for the shards: when it got them.
         started: u64,
     },
     /// A broker is over.
@@ -132,6 +134,8 @@ pub enum Event {
 /// Everything, in order.
 #[derive(Debug, Default)]
 pub struct History {
+    /// Brokers ask who owns the bucket before they acknowledge.
+    pub brokers_ask: bool,
     /// All messages.
     pub messages: Vec<Message>,
     /// All events and when.

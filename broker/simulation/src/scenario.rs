@@ -1,5 +1,7 @@
 //! What a seed means: who is there, what they do, and what goes wrong when.
 
+use bucketmq_cluster::Takeover;
+
 use crate::bucket::{Manners as BucketManners, Outage};
 use crate::network::Manners as NetworkManners;
 use crate::random::Dice;
@@ -90,9 +92,23 @@ pub enum Blow {
     },
 }
 
+/// How a broker comes to own the shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// It asks `own/00`, as real ones do.
+    Asks(Takeover),
+    /// It opens them, whoever has them: the fence of each shard's database decides. Harder than what brokers do, because two of them do more at the
+    /// same time.
+    Forces,
+}
+
 /// The plan of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// How a second broker comes to own the shards.
+    pub entry: Entry,
+    /// A broker that died starts again under its name, as in the same pod; otherwise under another one.
+    pub keeps_name: bool,
     /// Shards.
     pub shards: u16,
     /// Messages in flight to a Client.
@@ -141,10 +157,21 @@ impl Plan {
                 clients.push(Profile { subscribes, gives_up_per_mille: 0, ..anybody(dice, Lives::Forever) });
             }
         }
+        // Draws of its own, so that the other Clients stay who they were.
+        clients.extend(passer_by(&mut Dice::new(seed, "passer-by"), &clients));
         if dice.per_mille(600) {
             clients.push(reader(dice));
         }
+        let mut owning = Dice::new(seed, "owning");
         Self {
+            entry: owning.pick(&[
+                Entry::Forces,
+                Entry::Asks(Takeover::Never),
+                Entry::Asks(Takeover::New),
+                Entry::Asks(Takeover::New),
+                Entry::Asks(Takeover::Always),
+            ]),
+            keeps_name: owning.per_mille(700),
             shards: dice.pick(&[1, 2, 2, 4]),
             max_inflight: dice.pick(&[2, 16, 1024]),
             bucket: bucket(dice),
@@ -256,6 +283,15 @@ fn subscriber(dice: &mut Dice, publishers: u64) -> Profile {
         _ => vec![(format!("t/{}/0", dice.between((1, publishers))), qos), ("r/+/+".to_owned(), dice.pick(&[1, 2]))],
     };
     Profile { subscribes, ..anybody(dice, lives) }
+}
+
+/// Another member of the Shared Subscription, if there is one at QoS 1, whose Session ends now and then: what it leaves is for the others. At QoS 2 some
+/// of that would be lost by right [MQTT-4.8.2-5].
+fn passer_by(dice: &mut Dice, clients: &[Profile]) -> Option<Profile> {
+    let member = clients.last().filter(|last| last.subscribes.iter().any(|(filter, qos)| filter.starts_with("$share/") && *qos == 1))?;
+    let lives = Lives::Seconds(dice.pick(&[1, 3]));
+    let passer_by = Profile { subscribes: member.subscribes.clone(), ..anybody(dice, lives) };
+    dice.per_mille(700).then_some(passer_by)
 }
 
 fn reader(dice: &mut Dice) -> Profile {

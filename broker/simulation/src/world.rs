@@ -1,17 +1,18 @@
 //! A run: time goes on step by step; in each step the bucket, the network, the Clients and the brokers do what is due, always in the same order.
 
+use bucketmq_cluster::Takeover;
 use bucketmq_storage::Shards;
 
 use crate::bucket::Bucket;
 use crate::checker;
 use crate::client::{Around, Client};
 use crate::history::{Event, History};
-use crate::host::{Host, Phase, Setup};
+use crate::host::{Host, Name, Phase, Setup};
 use crate::network::Wire;
 use crate::plant::Plant;
 use crate::random::Dice;
 use crate::reality;
-use crate::scenario::{Blow, Lives, Plan, Profile};
+use crate::scenario::{Blow, Entry, Lives, Plan, Profile};
 use crate::trace::Trace;
 
 /// Milliseconds of a step, and of one while everybody sleeps.
@@ -30,12 +31,23 @@ const STOP_MAX_MS: u64 = 40_000;
 #[derive(Debug, Clone, Copy)]
 enum Coming {
     Blow(Blow),
-    /// A new broker starts.
-    Start,
+    /// A broker starts.
+    Start(Newcomer),
     /// The way to the bucket is open again.
     Unblock(usize),
     /// The Clients of this broker lose their connections once another one serves.
     Move(usize),
+}
+
+/// Who starts.
+#[derive(Debug, Clone, Copy)]
+enum Newcomer {
+    /// Somebody new, who is to replace the one that is there.
+    Rival,
+    /// This member again, after it ended, or somebody new in its place.
+    After(usize),
+    /// This member: it waits.
+    Again(usize),
 }
 
 /// A run.
@@ -49,6 +61,8 @@ pub struct World {
     setup: Setup,
     /// All there ever were, by number; those that are over are gone.
     hosts: Vec<Option<Host>>,
+    /// Names there were so far.
+    members: usize,
     /// Those that have been seen serving.
     up: Vec<bool>,
     clients: Vec<Client>,
@@ -101,16 +115,17 @@ impl World {
         let clients = plan.clients.iter().enumerate();
         let clients = clients.map(|(index, profile)| Client::new(index, profile.clone(), Dice::new(seed, &format!("client {index}"))));
         let mut coming: Vec<_> = plan.blows.iter().map(|(at, blow)| (*at, Coming::Blow(*blow))).collect();
-        coming.insert(0, (0, Coming::Start));
+        coming.insert(0, (0, Coming::Start(Newcomer::Rival)));
         Ok(Self {
             seed,
             clients: clients.collect(),
             now: 0,
             trace,
-            history: History::default(),
+            history: History { brokers_ask: plan.entry != Entry::Forces, ..History::default() },
             bucket,
             setup,
             hosts: Vec::new(),
+            members: 0,
             up: Vec::new(),
             wires: Vec::new(),
             connections: 0,
@@ -142,10 +157,9 @@ impl World {
         }
         if self.plan.last_crash && self.failures.is_empty() {
             self.trace.note("the last crash");
-            if let Some(newest) = self.newest() {
-                self.crash(newest, false);
+            if let Some(victim) = self.victim() {
+                self.crash(victim, false, RESTART_MS);
             }
-            self.coming.push((self.now + RESTART_MS, Coming::Start));
             self.settle()?;
         }
         self.read_retained()?;
@@ -156,7 +170,7 @@ impl World {
     fn calm(&mut self) {
         self.trace.note("calm");
         self.bucket.calm();
-        self.coming.retain(|(_, coming)| matches!(coming, Coming::Start | Coming::Move(_)));
+        self.coming.retain(|(_, coming)| matches!(coming, Coming::Start(_) | Coming::Move(_)));
         for host in self.hosts.iter().flatten() {
             host.road.block(false);
         }
@@ -253,10 +267,11 @@ impl World {
     }
 
     fn stop_all(&mut self) -> anyhow::Result<()> {
-        let newest = self.newest();
+        let owner = if self.plan.entry == Entry::Forces { self.newest() } else { self.serving() };
         for (number, host) in self.hosts.iter().enumerate() {
             let Some(host) = host else { continue };
-            if Some(number) == newest {
+            // Those that wait for the shards wait for ever.
+            if Some(number) == owner || self.plan.entry != Entry::Forces && host.phase() == Phase::Opening {
                 host.stop();
             } else {
                 self.failures.push(format!(
@@ -281,6 +296,11 @@ impl World {
 
     fn newest(&self) -> Option<usize> {
         self.hosts.iter().rposition(Option::is_some)
+    }
+
+    /// Whom a blow hits: who serves, and of those that force their way the newest.
+    fn victim(&self) -> Option<usize> {
+        if self.plan.entry == Entry::Forces { self.newest() } else { self.serving().or(self.newest()) }
     }
 
     /// Who takes new connections: the newest that serves.
@@ -335,18 +355,25 @@ impl World {
                 Phase::Serving if !self.up[number] => {
                     self.up[number] = true;
                     self.trace.note(format_args!("{} serves", host.name));
-                    self.history.add(self.now, Event::Up { host: number, started: host.started });
+                    self.history.add(self.now, Event::Up { host: number, started: host.owns_since() });
+                }
+                Phase::GaveWay => {
+                    let member = host.member;
+                    self.trace.note(format_args!("{} gave way", host.name));
+                    self.over(number);
+                    if !stopping {
+                        self.coming.push((self.now + RESTART_MS, Coming::Start(Newcomer::Again(member))));
+                    }
                 }
                 Phase::Over(why) => {
+                    let member = host.member;
                     self.trace.note(format_args!("{} is over: {why:?}", host.name));
                     if stopping && why.is_some() {
-                        self.failures.push(format!("broker {} did not stop well: {why:?}", host.name));
+                        self.failures.push(format!("{} did not stop well: {why:?}", host.name));
                     }
-                    host.crash(false);
-                    self.hosts[number] = None;
-                    self.history.add(self.now, Event::Down { host: number });
-                    if newest == Some(number) && !stopping {
-                        self.coming.push((self.now + RESTART_MS, Coming::Start));
+                    self.over(number);
+                    if !stopping && (newest == Some(number) || self.plan.entry != Entry::Forces) {
+                        self.coming.push((self.now + RESTART_MS, Coming::Start(Newcomer::After(member))));
                     }
                 }
                 _ => {}
@@ -354,20 +381,46 @@ impl World {
         }
     }
 
-    fn crash(&mut self, number: usize, silent: bool) {
+    /// A broker has ended by itself.
+    fn over(&mut self, number: usize) {
         if let Some(mut host) = self.hosts[number].take() {
-            host.crash(silent);
+            host.crash(false);
             self.history.add(self.now, Event::Down { host: number });
         }
     }
 
+    /// A broker dies; another one starts after `down_ms`.
+    fn crash(&mut self, number: usize, silent: bool, down_ms: u64) {
+        if let Some(mut host) = self.hosts[number].take() {
+            host.crash(silent);
+            self.history.add(self.now, Event::Down { host: number });
+            self.coming.push((self.now + down_ms, Coming::Start(Newcomer::After(host.member))));
+        }
+    }
+
+    fn start(&mut self, newcomer: Newcomer) -> anyhow::Result<()> {
+        let member = match newcomer {
+            Newcomer::Again(member) => member,
+            Newcomer::After(member) if self.plan.keeps_name => member,
+            Newcomer::After(_) | Newcomer::Rival => {
+                self.members += 1;
+                self.members
+            }
+        };
+        let entry = match (self.plan.entry, newcomer) {
+            // A person insists once.
+            (Entry::Asks(Takeover::Always), Newcomer::After(_) | Newcomer::Again(_)) => Entry::Asks(Takeover::New),
+            (entry, _) => entry,
+        };
+        let name = Name { number: self.hosts.len(), member, entry };
+        self.hosts.push(Some(Host::start(name, self.bucket.clone(), self.setup, self.trace.clone())?));
+        self.up.push(false);
+        Ok(())
+    }
+
     fn happen(&mut self, coming: Coming) -> anyhow::Result<()> {
         match coming {
-            Coming::Start => {
-                let name = format!("broker {}", self.hosts.len());
-                self.hosts.push(Some(Host::start(name, self.bucket.clone(), self.setup, self.trace.clone())?));
-                self.up.push(false);
-            }
+            Coming::Start(newcomer) => self.start(newcomer)?,
             Coming::Unblock(number) => {
                 if let Some(host) = &self.hosts[number] {
                     self.trace.note(format_args!("{} has its way to the bucket again", host.name));
@@ -375,7 +428,7 @@ impl World {
                 }
             }
             Coming::Move(number) => {
-                if self.serving().is_none_or(|serving| serving <= number) && self.hosts[number].is_some() {
+                if self.serving().is_none_or(|serving| serving == number) && self.hosts[number].is_some() {
                     self.coming.push((self.now + 50, coming));
                     return Ok(());
                 }
@@ -391,28 +444,27 @@ impl World {
 
     fn strike(&mut self, blow: Blow) {
         // Between two brokers there is nobody to strike.
-        let Some(newest) = self.newest() else { return };
+        let Some(victim) = self.victim() else { return };
         self.trace.note(format_args!("{blow:?}"));
         match blow {
             Blow::Crash { silent, down_ms } => {
-                self.crash(newest, silent);
-                self.coming.push((self.now + down_ms + 1, Coming::Start));
+                self.crash(victim, silent, down_ms + 1);
             }
             Blow::Stop => {
                 // Started again when it is over.
-                if let Some(host) = &self.hosts[newest] {
+                if let Some(host) = &self.hosts[victim] {
                     host.stop();
                 }
             }
             Blow::Rival { cut_off_ms, back_ms, move_clients } => {
                 let start = self.now + cut_off_ms.unwrap_or(0) + 1;
-                if let (Some(host), Some(_)) = (&self.hosts[newest], cut_off_ms) {
+                if let (Some(host), Some(_)) = (&self.hosts[victim], cut_off_ms) {
                     host.road.block(true);
-                    self.coming.push((start + back_ms, Coming::Unblock(newest)));
+                    self.coming.push((start + back_ms, Coming::Unblock(victim)));
                 }
-                self.coming.push((start, Coming::Start));
+                self.coming.push((start, Coming::Start(Newcomer::Rival)));
                 if move_clients {
-                    self.coming.push((start, Coming::Move(newest)));
+                    self.coming.push((start, Coming::Move(victim)));
                 }
             }
         }

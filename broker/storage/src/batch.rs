@@ -20,6 +20,7 @@ pub struct Batch {
 pub(crate) enum Change {
     Append(SessionNumber, Sequence, QueueEntry),
     RemoveThrough(SessionNumber, Sequence),
+    Remove(SessionNumber, Sequence),
     Sent(SessionNumber, Sequence),
     End(SessionNumber),
     Begin(SessionNumber, PacketIdentifier),
@@ -51,6 +52,12 @@ impl Batch {
     /// As [`Store::remove_through`](crate::Store::remove_through).
     pub fn remove_through(&mut self, session: SessionNumber, sequence: Sequence) -> &mut Self {
         self.changes.push(Change::RemoveThrough(session, sequence));
+        self
+    }
+
+    /// As [`Store::remove`](crate::Store::remove).
+    pub fn remove(&mut self, session: SessionNumber, sequence: Sequence) -> &mut Self {
+        self.changes.push(Change::Remove(session, sequence));
         self
     }
 

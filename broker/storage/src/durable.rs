@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 use crate::batch::{Batch, Change};
 use crate::memory::MemoryStore;
 use crate::record::cursor::Cursor;
+use crate::record::estate::Estate;
 use crate::record::format::Format;
 use crate::record::group::Group;
 use crate::record::growth::Growth;
@@ -56,7 +57,7 @@ use shard::Shard;
 
 /// Bytes of blocks that all shards together keep in memory: for rows that are read alone, because a queue is read once.
 const BLOCK_CACHE_BYTES: u64 = 2 * 1024 * 1024;
-/// Bytes of indexes and filters of tables: 12 bytes for each KiB of queues, and without them each page costs a request more for each table.
+/// Bytes of indexes of tables: some 10 bytes for each KiB of queues, and without them each page costs a request more for each table.
 const META_CACHE_BYTES: u64 = 14 * 1024 * 1024;
 
 /// Bytes asked for at once while all records of a kind are read: with single blocks 6,000 Sessions would take a hundred requests one after the other.
@@ -329,7 +330,8 @@ impl Contents {
         let mut pending = Pending::default();
         let sessions = scan::<Session>(db, shard).await?.into_iter().map(|(_, session)| session.number);
         let groups = scan::<Group>(db, shard).await?.into_iter().map(|(_, group)| group.number);
-        let known: HashSet<SessionNumber> = sessions.chain(groups).collect();
+        let estates = scan::<Estate>(db, shard).await?.into_iter().map(|(number, _)| number);
+        let known: HashSet<SessionNumber> = sessions.chain(groups).chain(estates).collect();
         let mut cursors: HashMap<SessionNumber, Cursor> = scan::<Cursor>(db, shard).await?.into_iter().collect();
         let growths = scan::<Growth>(db, shard).await?;
         for grown in growths.iter().flat_map(|(_, growth)| &growth.queues) {
@@ -423,6 +425,7 @@ impl Store for DurableStore {
                 match change {
                     Change::Append(session, sequence, entry) => pending.append(session, sequence, entry),
                     Change::RemoveThrough(session, sequence) => pending.remove_through(session, sequence),
+                    Change::Remove(session, sequence) => pending.remove(session, sequence),
                     Change::Sent(session, sent) => pending.sent(session, sent),
                     Change::End(session) => pending.end(session),
                     Change::Begin(session, id) => pending.begin(session, id),

@@ -255,6 +255,7 @@ impl Store for MemoryStore {
             match change {
                 Change::Append(session, sequence, entry) => self.append(session, sequence, entry),
                 Change::RemoveThrough(session, sequence) => self.remove_through(session, sequence),
+                Change::Remove(session, sequence) => self.remove(session, sequence),
                 Change::Sent(session, _) => self.durable(session.shard()),
                 Change::End(session) => self.remove_session(session),
                 Change::Begin(..) | Change::Finish(..) | Change::Send(..) | Change::Done(_) | Change::Applied(..) => self.durable(shard),

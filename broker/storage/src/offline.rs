@@ -10,7 +10,7 @@ mod reader;
 mod writer;
 
 pub use clone::{clone_shard, delete_checkpoint};
-pub use objects::{Facts, ObjectFault, Objects};
+pub use objects::{Facts, ObjectFault, Objects, is_damage};
 pub use reader::{At, Reader, Row, Rows};
 pub use writer::Writer;
 

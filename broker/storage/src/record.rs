@@ -6,6 +6,7 @@
 
 pub mod applied;
 pub mod cursor;
+pub mod estate;
 pub mod format;
 pub mod group;
 pub mod growth;
@@ -63,11 +64,13 @@ pub enum Kind {
     Handshake = 14,
     /// [`growth::Growth`].
     Growth = 15,
+    /// [`estate::Estate`].
+    Estate = 16,
 }
 
 impl Kind {
     /// All kinds, by number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Format,
         Self::Session,
         Self::Subscription,
@@ -83,6 +86,7 @@ impl Kind {
         Self::Cursor,
         Self::Handshake,
         Self::Growth,
+        Self::Estate,
     ];
 
     /// The kind of the record with `key`.
@@ -103,8 +107,8 @@ impl Kind {
 
     /// What the keys of its records begin with.
     pub fn prefix(self) -> &'static [u8] {
-        const PREFIXES: [[u8; 2]; 15] = {
-            let mut prefixes = [[PASSING, 0]; 15];
+        const PREFIXES: [[u8; 2]; 16] = {
+            let mut prefixes = [[PASSING, 0]; 16];
             let mut place = 0;
             while place < prefixes.len() {
                 prefixes[place][1] = place as u8 + 1;
@@ -139,6 +143,7 @@ impl fmt::Display for Kind {
             Self::Cursor => "cursor",
             Self::Handshake => "handshake",
             Self::Growth => "growth",
+            Self::Estate => "estate",
         })
     }
 }
@@ -286,6 +291,7 @@ pub fn rewrite(kind: Kind, value: &[u8]) -> Result<Option<Vec<u8>>, DecodeError>
         Kind::Cursor => newest::<cursor::Cursor>(value),
         Kind::Handshake => newest::<handshake::Handshake>(value),
         Kind::Growth => newest::<growth::Growth>(value),
+        Kind::Estate => newest::<estate::Estate>(value),
     }
 }
 

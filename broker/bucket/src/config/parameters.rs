@@ -1,6 +1,9 @@
 //! The parameters of a bucket URL: which scheme takes which, what a value looks like, and what is a secret and therefore refused.
 
+use std::borrow::Cow;
 use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::ConfigError;
 
@@ -111,30 +114,15 @@ fn check_name(scheme: &str, name: &str) -> Result<(), ConfigError> {
 /// Undoes `%20` and the like; `+` stays what it is.
 pub(super) fn decode(key: &str, text: &str) -> Result<String, ConfigError> {
     let error = || ConfigError::new(key, "has a % that is not followed by two hex digits of UTF-8");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let (digits, tail) = rest.split_at_checked(2).ok_or_else(error)?;
-        let digit = |at: usize| (digits[at] as char).to_digit(16).ok_or_else(error);
-        bytes.push((digit(0)? * 16 + digit(1)?) as u8);
-        rest = tail;
+    let is_escape = |rest: &str| rest.as_bytes().first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(error());
     }
-    String::from_utf8(bytes).map_err(|_| error())
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| error())
 }
 
 /// The opposite of [`decode`] for a parameter's value or a path.
 pub(super) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/').remove(b':');
+    utf8_percent_encode(text, &ESCAPED).to_string()
 }

@@ -167,7 +167,7 @@ fn advice(status: u16, code: &str, region: &str) -> Option<String> {
         },
         (_, "RequestTimeTooSkewed") => "set the clock of this machine".to_owned(),
         (403, "AccessDenied" | "") => {
-            "these credentials may not do that; compare their rights with the policy that the bucket needs".to_owned()
+            "these credentials may not do that; compare their rights with what `bucketmq bucket policy` prints".to_owned()
         }
         _ => return None,
     };

@@ -1,7 +1,10 @@
 //! `--listen` URLs with parameters. Each parameter is known here by name, so that an unknown one is answered with those that apply.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
 
 use super::{Address, Certificate, ClientAuth, Config, ConfigError, IdentityField, Protocol, Tls, TlsVersion};
 
@@ -140,18 +143,9 @@ fn deserialize<'a, T: serde::Deserialize<'a>>(name: &str, value: &'a str, expect
 /// Undoes `%20` and the like; `+` stays what it is, because paths may hold it.
 fn decode(name: &str, text: &str) -> Result<String, ConfigError> {
     let error = || ConfigError::new(name, format!("{text:?} has a % that is not followed by two hex digits of UTF-8"));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let (digits, tail) = rest.split_at_checked(2).ok_or_else(error)?;
-        let digit = |at: usize| (digits[at] as char).to_digit(16).ok_or_else(error);
-        bytes.push((digit(0)? * 16 + digit(1)?) as u8);
-        rest = tail;
+    let is_escape = |rest: &str| rest.as_bytes().first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(error());
     }
-    String::from_utf8(bytes).map_err(|_| error())
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| error())
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bucketmq_packet::topic::{check_filter, check_name};
 use bucketmq_storage::record::applied::Applied;
 use bucketmq_storage::record::cursor::Cursor;
+use bucketmq_storage::record::estate::Estate;
 use bucketmq_storage::record::format::Format;
 use bucketmq_storage::record::group::Group;
 use bucketmq_storage::record::growth::Growth;
@@ -23,10 +24,11 @@ use bucketmq_storage::{SessionNumber, ShardId, Shards};
 use super::{Finding, RecordName, Remedy, Report};
 
 /// What is referred to comes before what refers to it.
-pub(super) const ORDER: [Kind; 15] = [
+pub(super) const ORDER: [Kind; 16] = [
     Kind::Format,
     Kind::Session,
     Kind::Group,
+    Kind::Estate,
     Kind::Payload,
     Kind::Released,
     Kind::Cursor,
@@ -80,7 +82,7 @@ impl<'a> Check<'a> {
 
     fn fault(&mut self, key: &[u8], problem: impl Into<String>, remedy: Remedy) {
         let record = Some(RecordName::of(key));
-        self.report.found(Finding { shard: self.shard.0, object: None, record, problem: problem.into(), remedy });
+        self.report.found(Finding { record, problem: problem.into(), remedy, ..Finding::of(self.shard) });
     }
 
     /// A record that is of no use where it stands.
@@ -94,6 +96,8 @@ impl<'a> Check<'a> {
             Kind::Format => self.decoded::<Format>(key, value).map(|((), format)| self.format(key, &format)),
             Kind::Session => self.decoded::<Session>(key, value).map(|(id, session)| self.session(key, id, &session)),
             Kind::Group => self.decoded::<Group>(key, value).map(|(filter, group)| self.group(key, &filter, group.number)),
+            // The queue of a Session that is over, which others have yet to get from.
+            Kind::Estate => self.decoded::<Estate>(key, value).map(|(number, _)| _ = self.numbers.insert(number)),
             Kind::Payload => self.decoded::<Payload>(key, value).map(|(number, _)| _ = self.payloads.insert(number)),
             Kind::Released => self.decoded::<Released>(key, value).map(|(number, _)| {
                 if !self.payloads.contains(&number) {
@@ -151,7 +155,7 @@ impl<'a> Check<'a> {
         match kind {
             Kind::Format if self.formats == 0 => {
                 let problem = "it has no format record, so a broker takes it for new".to_owned();
-                self.report.found(Finding { shard: self.shard.0, object: None, record: None, problem, remedy: Remedy::None });
+                self.report.found(Finding { problem, ..Finding::of(self.shard) });
             }
             Kind::Queue => {
                 self.end_of_queue();

@@ -10,12 +10,14 @@ mod place;
 mod snapshots;
 mod text;
 
+use std::future::ready;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bucketmq_offline::chain;
 use bucketmq_offline::exclusive::OwnError;
+use bucketmq_storage::BoxFuture;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -141,21 +143,20 @@ impl BucketArgs {
             Ok(runtime) => runtime,
             Err(error) => return fail(&format!("the runtime does not start: {error}")),
         };
-        let (json, outcome) = runtime.block_on(async {
-            match self.command {
-                Command::Policy(args) => (false, args.run()),
-                Command::Inspect(args) => (args.answer.json, args.run().await),
-                Command::Verify(args) => (args.answer.json, args.run().await),
-                Command::Repair(args) => (args.answer.json, args.run().await),
-                Command::Snapshot(args) => (args.answer.json, args.run().await),
-                Command::Snapshots(args) => (args.answer.json, args.run().await),
-                Command::Restore(args) => (args.answer.json, args.run().await),
-                Command::Clone(args) => (args.answer.json, args.run().await),
-                Command::Export(args) => (false, args.run().await),
-                Command::Delete(args) => (args.answer.json, args.run().await),
-                Command::Upgrade(args) => (args.answer.json, args.run().await),
-            }
-        });
+        let (json, work): (bool, BoxFuture<'_, Result<Said, Failure>>) = match self.command {
+            Command::Policy(args) => (false, Box::pin(ready(args.run()))),
+            Command::Inspect(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Verify(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Repair(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Snapshot(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Snapshots(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Restore(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Clone(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Export(args) => (false, Box::pin(args.run())),
+            Command::Delete(args) => (args.answer.json, Box::pin(args.run())),
+            Command::Upgrade(args) => (args.answer.json, Box::pin(args.run())),
+        };
+        let outcome = runtime.block_on(work);
         match outcome {
             Ok(said) => {
                 let code = print(&if json { format!("{:#}\n", said.json) } else { said.text });

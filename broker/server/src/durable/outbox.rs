@@ -1,9 +1,11 @@
-//! QoS 2 and Wills on their way from the publisher's shard to the others: what PUBREC promises.
+//! QoS 2 and Wills on their way from the publisher's shard to the others: what PUBREC promises. And messages of Shared Subscriptions on their way from
+//! the shard of a member that leaves.
 //!
-//! A row is written with whatever it replaces (the publisher's Packet Identifier, the Will's record) in one batch of the publisher's shard. When that
-//! is durable, one task for each publisher shard applies its rows in the order of their numbers: a target shard stores what its Sessions get and the
-//! row's number in one batch, so that after a crash, when all rows are offered again, nobody gets a message twice. A row is deleted when every
-//! target has it durably.
+//! A row is written with whatever it replaces (the publisher's Packet Identifier, the Will's record, the entry of the member's queue) in one batch of
+//! the shard it comes from. When that is durable, one task for each shard applies its rows in the order of their numbers: a target shard stores what
+//! its Sessions get and the row's number in one batch, so that after a crash, when all rows are offered again, nobody gets a message twice. A row is
+//! deleted when every target has it durably. To a Shared Subscription a row goes without such a mark, because the member chosen after the crash may be
+//! another one: twice is better than never.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bucketmq_packet::message::Message;
+use bucketmq_session::Orphan;
 use bucketmq_storage::record::outbox::{OutboxNumber, Row, Target};
 use bucketmq_storage::{Batch, Position, SessionNumber, ShardId};
 use parking_lot::Mutex;
@@ -24,13 +27,53 @@ use crate::client::ClientRef;
 use crate::deliver::Wakes;
 use crate::publish::{Single, publish_single};
 
+/// A message for the outbox.
+#[derive(Debug)]
+pub struct Letter {
+    message: Arc<Message>,
+    /// The Shared Subscription whose members it is for; none: it is for whoever subscribes.
+    group: Option<Arc<str>>,
+}
+
+impl From<Arc<Message>> for Letter {
+    fn from(message: Arc<Message>) -> Self {
+        Self { message, group: None }
+    }
+}
+
+impl From<Orphan> for Letter {
+    fn from(Orphan { filter, message }: Orphan) -> Self {
+        Self { message, group: Some(filter) }
+    }
+}
+
+impl From<Row> for Letter {
+    fn from(Row { target, message, .. }: Row) -> Self {
+        let group = match target {
+            Target::Shards(_) => None,
+            Target::Group { filter } => Some(filter.into()),
+        };
+        Self { message, group }
+    }
+}
+
+impl Letter {
+    fn row(&self, publisher: SessionNumber) -> Row {
+        let target = match &self.group {
+            None => Target::Shards(Vec::new()),
+            Some(filter) => Target::Group { filter: filter.to_string() },
+        };
+        Row { target, publisher, message: self.message.clone() }
+    }
+}
+
 /// A row that has not been applied.
 #[derive(Debug)]
 struct Waiting {
     number: OutboxNumber,
     /// Durable from here on.
     position: Position,
-    message: Arc<Message>,
+    letter: Letter,
     publisher: SessionNumber,
     /// Whose count of rows under way it is in.
     from: Option<ClientRef>,
@@ -57,8 +100,8 @@ impl Outbox {
         let waiting = found.into_iter().map(|(number, row)| Waiting {
             number,
             position: Position(0),
-            message: row.message,
             publisher: row.publisher,
+            letter: row.into(),
             from: None,
         });
         let rows = Rows { next: OutboxNumber { epoch, counter: 0 }, waiting: waiting.collect() };
@@ -77,23 +120,24 @@ impl Outbox {
 }
 
 impl Broker {
-    /// Puts a row for each of `messages` into the outbox of `shard`, with all of `batch`; the position that has to be durable comes back.
+    /// Puts a row for each of `letters` into the outbox of `shard`, with all of `batch`; the position that has to be durable comes back.
     pub fn send_through_outbox(
         &self,
         shard: ShardId,
         mut batch: Batch,
-        messages: impl Iterator<Item = Arc<Message>>,
+        letters: impl Iterator<Item = impl Into<Letter>>,
         publisher: SessionNumber,
         from: Option<&ClientRef>,
     ) -> Position {
         let outbox = &self.outboxes[shard.index()];
         let mut rows = outbox.rows.lock();
         let first = rows.waiting.len();
-        for message in messages {
+        for letter in letters {
+            let letter = letter.into();
             let number = rows.next;
             rows.next.counter += 1;
-            batch.send(number, Row { target: Target::Shards(Vec::new()), publisher, message: message.clone() });
-            rows.waiting.push_back(Waiting { number, position: Position(0), message, publisher, from: from.cloned() });
+            batch.send(number, letter.row(publisher));
+            rows.waiting.push_back(Waiting { number, position: Position(0), letter, publisher, from: from.cloned() });
         }
         if let Some(from) = from {
             from.rows.fetch_add((rows.waiting.len() - first) as u32, Ordering::Relaxed);
@@ -107,19 +151,29 @@ impl Broker {
         position
     }
 
-    /// Starts the tasks that apply what is in the outboxes.
+    /// Starts the tasks that apply what is in the outboxes, and those that go on with the queues of Sessions that are over.
     pub fn start_outboxes(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         for shard in self.shards.all().take(self.outboxes.len()) {
             let (finished, finish) = mpsc::unbounded_channel();
             tasks.spawn(apply_all(self.clone(), shard, finished));
             tasks.spawn(delete_finished(self.clone(), shard, finish));
         }
+        for (number, estate) in self.estates.lock().drain(..) {
+            let broker = self.clone();
+            tasks.spawn(async move { broker.distribute(number, estate).await });
+        }
     }
 
     /// Stores the message of a row for every Session that matches now, and gives what has to be durable before the row may go.
     fn apply(&self, shard: ShardId, row: &Waiting) -> Waits {
         let mut wakes = Wakes::since(self.moment());
-        let single = Single::new(&row.message, self.wall_ms());
+        if let Some(filter) = &row.letter.group {
+            self.hand_to_group(filter, &row.letter.message, &self.limits.load(), &mut wakes);
+            let waits = wakes.waits.take();
+            wakes.wake_all();
+            return waits;
+        }
+        let single = Single::new(&row.letter.message, self.wall_ms());
         publish_single(self, &single, row.publisher, &mut wakes, &mut |target, work| {
             let outbox = &self.outboxes[shard.index()];
             if outbox.applied.lock()[target.index()] >= row.number {

@@ -10,6 +10,7 @@ use bucketmq_packet::{PacketIdentifier, topic};
 use bucketmq_routing::Options;
 use bucketmq_session::{BacklogMeter, Found, Session, Subscription, Will};
 use bucketmq_storage::record::applied::Applied;
+use bucketmq_storage::record::estate::Estate;
 use bucketmq_storage::record::group::Group;
 use bucketmq_storage::record::handshake::Handshake;
 use bucketmq_storage::record::inbound::Inbound;
@@ -30,6 +31,7 @@ struct Records {
     subscriptions: HashMap<SessionKey, Vec<(String, subscription::Subscription)>>,
     wills: HashMap<SessionKey, will::Will>,
     groups: Vec<(String, Group)>,
+    estates: Vec<(SessionNumber, Estate)>,
     incoming: HashMap<SessionNumber, Vec<PacketIdentifier>>,
     released: HashMap<SessionNumber, Vec<u64>>,
     rows: Vec<(OutboxNumber, Row)>,
@@ -51,6 +53,7 @@ impl Records {
             subscriptions,
             wills: store.records(shard).await?.into_iter().collect(),
             groups: store.records(shard).await?,
+            estates: store.records(shard).await?,
             incoming: store.records::<Inbound>(shard).await?.into_iter().map(|(session, inbound)| (session, inbound.ids)).collect(),
             released,
             rows: store.outbox(shard).await?,
@@ -58,11 +61,12 @@ impl Records {
         })
     }
 
-    /// The largest number given to a Session or a group here.
+    /// The largest number given to a Session or a group here, as far as something of it is left.
     fn last_number(&self) -> u64 {
         let sessions = self.sessions.iter().map(|(_, session)| session.number);
         let groups = self.groups.iter().map(|(_, group)| group.number);
-        sessions.chain(groups).map(SessionNumber::counter).max().unwrap_or(0)
+        let estates = self.estates.iter().map(|(number, _)| *number);
+        sessions.chain(groups).chain(estates).map(SessionNumber::counter).max().unwrap_or(0)
     }
 }
 
@@ -124,6 +128,7 @@ impl Restored {
             for (filter, group) in records.groups.drain(..) {
                 broker.groups.found(&filter, group.number, &store.cursor(group.number));
             }
+            broker.estates.lock().append(&mut records.estates);
             let mut batch = Batch::default();
             for (key, record) in records.sessions.drain(..) {
                 let found = Found {

@@ -133,17 +133,26 @@ fn lost_by_group(
     let Some((at, host)) = message.acknowledged.filter(|_| message.qos > 0 && !message.empty && message.expiry.is_none()) else { return };
     let all = view.subscriptions.iter().flat_map(|(client, all)| all.iter().map(move |known| (*client, known)));
     let members: Vec<_> = all.filter(|(_, known)| share(&known.filter).is_some() && matches(&known.filter, &message.topic)).collect();
-    let known_to_all = members.iter().all(|(client, known)| known.acknowledged <= message.sent && is_known(view, *client, known, at, host));
-    let came_to_one =
-        members.iter().any(|(client, known)| came.get(&(*client, known.session)).is_some_and(|of| of.times.contains_key(&index)));
-    if !members.is_empty() && known_to_all && !came_to_one {
+    // One that stays is enough: what others leave goes to it.
+    let is_owed = members.iter().any(|(client, known)| {
+        view.profiles[*client].lives == Lives::Forever && known.acknowledged <= message.sent && is_known(view, *client, known, at, host)
+    });
+    let asks = |client: ClientIndex| {
+        let subscribes = &view.profiles[client].subscribes;
+        subscribes.iter().any(|(filter, _)| share(filter).is_some() && matches(filter, &message.topic))
+    };
+    let came_to_one = came.iter().any(|((client, _), of)| of.times.contains_key(&index) && asks(*client));
+    if is_owed && !came_to_one {
         broken.push(format!("no member of the share got {index} of {} at QoS {}, acknowledged at {at}", message.topic, message.qos));
     }
 }
 
 /// Whether the broker that acknowledged at `at` had to know the Subscription: one whose bucket another broker has taken does not know what that
-/// one was told. When brokers ask who owns the bucket (`own/00`) before they acknowledge, this is always so.
+/// one was told. One that asks who owns the bucket (`own/00`) before it acknowledges has to.
 fn is_known(view: &View<'_>, client: ClientIndex, known: &Subscription, at: u64, host: usize) -> bool {
+    if view.history.brokers_ask {
+        return true;
+    }
     let transient = view.profiles[client].lives == Lives::Connection;
     let started = view.brokers.get(&host).map_or(0, |broker| broker.started);
     match view.rival_of(host, at) {

@@ -44,10 +44,10 @@ pub(super) fn check(view: &View<'_>) -> Vec<String> {
 }
 
 /// Whether `newer` has to have taken the place of `value`. Order is promised within one QoS [MQTT-4.6.0-6]: a QoS 1 message that is sent again after its
-/// connection broke is retained again, also when its publisher had sent QoS 2 behind it, which is not handed on twice.
+/// connection broke is retained again, or clears again, also when its publisher had sent QoS 2 behind it, which is not handed on twice.
 fn replaces((newer, message): &(MessageIndex, &Message), value: MessageIndex, all: &[(MessageIndex, &Message)]) -> bool {
-    let qos = all.iter().find(|(index, _)| *index == value).map_or(0, |(_, message)| message.qos);
-    *newer > value && !(qos == 1 && message.qos == 2)
+    let comes_again = |value: &Message| value.qos == 1 && message.qos == 2 && value.sent_again.is_some_and(|at| at > message.sent);
+    *newer > value && !all.iter().any(|(index, known)| *index == value && comes_again(known))
 }
 
 /// A value that had been replaced before the reader asked.
@@ -64,7 +64,8 @@ fn missing(end: u64, topic: &str, value: Option<MessageIndex>, all: &[(MessageIn
     let Some((last, message)) = all.iter().rfind(|(_, message)| message.acknowledged.is_some()) else { return };
     let expires = |message: &Message| message.expiry.map(|seconds| message.sent + u64::from(seconds) * 1_000);
     let later: Vec<_> = all.iter().filter(|(index, _)| index >= last).collect();
-    let may_be_absent = later.iter().any(|(_, message)| message.empty || expires(message).is_some());
+    let cleared_again = |of: &(MessageIndex, &Message)| of.1.empty && !replaces(&(*last, *message), of.0, all);
+    let may_be_absent = later.iter().any(|(_, message)| message.empty || expires(message).is_some()) || all.iter().any(cleared_again);
     match value {
         None if !may_be_absent => {
             broken.push(format!("nothing is retained on {topic}, {last} was acknowledged at {:?}", message.acknowledged))

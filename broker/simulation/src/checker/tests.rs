@@ -65,6 +65,7 @@ impl Story {
             expiry: None,
             will_delay: topic.starts_with('w').then_some(0),
             sent: at,
+            sent_again: None,
             acknowledged: acknowledged.then_some((at + 5, 0)),
             finished: acknowledged,
             abandoned: false,
@@ -183,6 +184,58 @@ fn what_is_retained_is_the_last_that_was_acknowledged_or_something_later() {
     assert_eq!(read(Some(2)), "");
     assert!(read(Some(0)).contains("0 is retained on r/1"));
     assert!(read(None).contains("nothing is retained on r/1"));
+}
+
+#[test]
+fn qos_1_that_is_sent_again_behind_qos_2_may_be_retained_once_more_and_nothing_else_may() {
+    // A QoS 1 message, then one at QoS 2 that was acknowledged; the first was sent again at `again`.
+    let read = |qos: [u8; 2], again: Option<u64>, clears: bool, comes: bool| {
+        let mut story = Story::new().with(profile(Lives::Connection, "r/#", true));
+        let (first, _) = (story.publishes(100, qos[0], "r/1", true), story.publishes(101, qos[1], "r/1", true));
+        (story.history.messages[first].sent_again, story.history.messages[first].empty) = (again, clears);
+        story.joins(1, 200, false);
+        story.at(201, Event::Subscribing { client: 1, filter: "r/#".to_owned() });
+        story.at(202, Event::Subscribed { client: 1, filter: "r/#".to_owned(), qos: 1 });
+        if comes {
+            story.receives(1, 203, first, true);
+        }
+        story.broken()
+    };
+    assert_eq!(read([1, 2], Some(150), false, true), "");
+    assert!(read([1, 2], None, false, true).contains("0 is retained on r/1"), "it was not sent again");
+    assert!(read([1, 2], Some(100), false, true).contains("0 is retained on r/1"), "it was sent again before the other one");
+    assert!(read([2, 2], Some(150), false, true).contains("0 is retained on r/1"), "QoS 2 is known when it comes again");
+    assert!(read([1, 1], Some(150), false, true).contains("0 is retained on r/1"), "the other one comes again behind it");
+    // It may also clear what is retained.
+    assert_eq!(read([1, 2], Some(150), true, false), "");
+    assert!(read([1, 2], None, true, false).contains("nothing is retained on r/1"));
+    assert!(read([1, 2], Some(150), false, false).contains("nothing is retained on r/1"));
+}
+
+#[test]
+fn what_is_shared_comes_to_a_member_that_stays_or_to_another_one() {
+    let share = |came_to: Option<usize>, brokers_ask: bool| {
+        let mut story =
+            Story::new().with(profile(Lives::Forever, "$share/g/t/2", false)).with(profile(Lives::Seconds(1), "$share/g/t/2", false));
+        story.history.brokers_ask = brokers_ask;
+        for client in [1, 2] {
+            story.joins(client, 20, false);
+            story.at(20, Event::Subscribing { client, filter: "$share/g/t/2".to_owned() });
+        }
+        // SUBACK for the one that goes got lost.
+        story.at(21, Event::Subscribed { client: 1, filter: "$share/g/t/2".to_owned(), qos: 1 });
+        let message = story.publishes(100, 1, "t/2", true);
+        story.receives(0, 110, message, false);
+        if let Some(client) = came_to {
+            story.receives(client, 110, message, false);
+        }
+        story.broken()
+    };
+    for brokers_ask in [false, true] {
+        assert_eq!(share(Some(1), brokers_ask), "");
+        assert_eq!(share(Some(2), brokers_ask), "");
+        assert!(share(None, brokers_ask).contains("no member of the share got 0 of t/2"));
+    }
 }
 
 #[test]

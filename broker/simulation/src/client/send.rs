@@ -53,6 +53,7 @@ impl Client {
                 expiry: None,
                 will_delay: Some(delay),
                 sent: now,
+                sent_again: None,
                 acknowledged: None,
                 finished: false,
                 abandoned: false,
@@ -131,6 +132,7 @@ impl Client {
             if flight.released {
                 self.write(around.now, &Packet::PubRel(ack(flight.id)));
             } else {
+                around.history.messages[flight.message].sent_again = Some(around.now);
                 self.send(flight.message, Some(flight.id), true, around);
             }
         }
@@ -188,6 +190,7 @@ impl Client {
             expiry,
             will_delay: None,
             sent: around.now,
+            sent_again: None,
             acknowledged: None,
             finished: false,
             abandoned: false,

@@ -1,13 +1,15 @@
 //! One shard as objects: how many there are, what the manifest says of them, and whether each of them can be read to its end.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use futures_util::stream::iter;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::Serialize;
 use slatedb::admin::{Admin, AdminBuilder};
 use slatedb::{ErrorKind, SstReader, VersionedManifest, WalReader};
@@ -17,6 +19,11 @@ use crate::durable::Place;
 use crate::root::Root;
 use crate::shard::ShardId;
 use crate::store::ReadError;
+
+/// Objects that are read at one time: tables have 2 MiB and rarely more than 10.
+const READ_AT_ONCE: usize = 8;
+/// What is said of an object that is there and is not what was written.
+const DAMAGED: &str = "is damaged or cut off";
 
 /// The objects of one shard.
 pub struct Objects {
@@ -61,6 +68,8 @@ pub struct ObjectFault {
     pub object: String,
     /// What is wrong with it.
     pub problem: String,
+    /// It is the object that is wrong, and not the bucket that does not let it be read.
+    pub is_damage: bool,
 }
 
 impl Objects {
@@ -115,122 +124,138 @@ impl Objects {
         })
     }
 
-    /// Reads every object that counts, to its end: all manifests, the tables of the newest one and of those that checkpoints name, and the log
-    /// from where an opening begins to read it. `read` is told how many there were, after each.
+    /// Reads every object that counts, to its end: the newest manifest and those that checkpoints name, the tables of these, and the log from where
+    /// an opening begins to read it. `read` is told how many there were, after each.
     pub async fn check(&self, read: &mut (dyn FnMut(u64) + Send)) -> Result<Vec<ObjectFault>, ReadError> {
-        let (mut faults, mut count) = (Vec::new(), 0);
-        let mut manifests = Vec::new();
-        for object in self.list("manifest").await? {
-            let Some(id) = number_of(&object) else { continue };
-            count += 1;
-            read(count);
-            match self.admin.read_manifest(Some(id)).await {
-                Ok(Some(manifest)) => manifests.push(manifest),
-                // Deleted since it was listed.
-                Ok(None) => {}
-                Err(error) => faults.push(fault(&object.location, &error)),
-            }
-        }
-        let Some(newest) = manifests.iter().max_by_key(|manifest| manifest.id()) else {
-            faults.sort_by(|one: &ObjectFault, other| one.object.cmp(&other.object));
-            if faults.is_empty() {
-                let problem = NoManifest.to_string();
-                faults.push(ObjectFault { object: self.path.clone().join("manifest").to_string(), problem });
-            }
-            return Ok(faults);
+        let mut found = Found { faults: Vec::new(), count: 0, read };
+        let numbers: Vec<u64> = self.list("manifest").await?.iter().filter_map(number_of).collect();
+        let Some(newest) = numbers.iter().max().copied() else {
+            return Ok(vec![gone(&self.path.clone().join("manifest"), &NoManifest.to_string())]);
         };
-        let pinned: HashSet<u64> = newest.checkpoints().iter().map(|checkpoint| checkpoint.manifest_id).collect();
-        let missing = pinned.iter().filter(|id| !manifests.iter().any(|manifest| manifest.id() == **id));
-        faults.extend(missing.map(|id| ObjectFault {
-            object: self.path.clone().join("manifest").join(format!("{id:020}.manifest")).to_string(),
-            problem: "is named by a checkpoint and is not there".into(),
-        }));
-        let mut done = HashSet::new();
-        for manifest in manifests.iter().filter(|manifest| manifest.id() == newest.id() || pinned.contains(&manifest.id())) {
-            self.check_tables(manifest, &mut done, &mut faults, &mut count, read).await;
+        let checked = self.check_manifest(newest).await;
+        let Some(newest) = found.add(checked) else { return Ok(found.faults) };
+        let mut manifests = Vec::new();
+        let pinned: BTreeSet<u64> = newest.checkpoints().iter().map(|checkpoint| checkpoint.manifest_id).collect();
+        for number in pinned.into_iter().filter(|number| *number != newest.id()) {
+            let checked = self.check_manifest(number).await;
+            manifests.extend(found.add(checked));
         }
-        self.check_log(newest, &mut faults, &mut count, read).await?;
-        faults.sort_by(|one, other| one.object.cmp(&other.object));
-        Ok(faults)
+        let tables: BTreeMap<Path, (Path, ulid::Ulid)> =
+            manifests.iter().chain([&newest]).flat_map(|manifest| self.tables(manifest)).collect();
+        let mut checked = iter(tables).map(|(object, (folder, id))| self.check_table(object, folder, id)).buffered(READ_AT_ONCE);
+        while let Some(checked) = checked.next().await {
+            found.add(checked);
+        }
+        self.check_log(&newest, &mut found).await?;
+        found.faults.sort_by(|one, other| one.object.cmp(&other.object));
+        Ok(found.faults)
     }
 
-    /// The tables that the newest manifest names and that are not there. Only looks for their names: [`Self::check`] reads them.
-    pub async fn missing(&self) -> Result<Vec<String>, ReadError> {
-        let manifest = self.manifest().await?;
-        let elsewhere = folders(&manifest);
-        let (mut missing, mut listed) = (Vec::new(), HashMap::new());
-        for table in manifest.all_sst_views() {
-            let id = table.sst.id.value();
-            let folder = elsewhere.get(&id).unwrap_or(&self.path).clone().join("compacted");
-            let names = match listed.entry(folder.clone()) {
-                Entry::Occupied(names) => names.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let objects = self.place.bucket.list(Some(&folder)).map_ok(|object| object.location);
-                    let names: HashSet<Path> = objects.try_collect().await.map_err(|error| failed(self.shard, error))?;
-                    unknown.insert(names)
-                }
-            };
-            let object = folder.join(format!("{id}.sst"));
-            if !names.contains(&object) {
-                missing.push(object.to_string());
-            }
+    async fn check_manifest(&self, number: u64) -> Result<VersionedManifest, ObjectFault> {
+        let object = self.path.clone().join("manifest").join(format!("{number:020}.manifest"));
+        match self.admin.read_manifest(Some(number)).await {
+            Ok(Some(manifest)) => Ok(manifest),
+            Ok(None) => Err(gone(&object, "is not there")),
+            Err(error) => Err(self.fault(&object, &error).await),
         }
-        Ok(missing)
     }
 
-    async fn check_tables(
-        &self,
-        manifest: &VersionedManifest,
-        done: &mut HashSet<String>,
-        faults: &mut Vec<ObjectFault>,
-        count: &mut u64,
-        read: &mut (dyn FnMut(u64) + Send),
-    ) {
+    /// The tables that `manifest` names: object, database and id.
+    fn tables(&self, manifest: &VersionedManifest) -> Vec<(Path, (Path, ulid::Ulid))> {
         let elsewhere = folders(manifest);
-        for table in manifest.all_sst_views() {
-            let id = table.sst.id.value();
-            let folder = elsewhere.get(&id).unwrap_or(&self.path);
-            let object = folder.clone().join("compacted").join(format!("{id}.sst"));
-            if !done.insert(object.to_string()) {
-                continue;
-            }
-            *count += 1;
-            read(*count);
-            if let Err(error) = read_table(&self.place, folder, id).await {
-                faults.push(fault(&object, &error));
-            }
-        }
+        let ids = manifest.all_sst_views().map(|table| table.sst.id.value());
+        ids.map(|id| {
+            let folder = elsewhere.get(&id).unwrap_or(&self.path).clone();
+            (folder.clone().join("compacted").join(format!("{id}.sst")), (folder, id))
+        })
+        .collect()
     }
 
-    async fn check_log(
-        &self,
-        newest: &VersionedManifest,
-        faults: &mut Vec<ObjectFault>,
-        count: &mut u64,
-        read: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<(), ReadError> {
+    /// Reads every block of a table, which is fetched as a whole: a block is 4 KiB, and a request for each would take hours.
+    async fn check_table(&self, object: Path, folder: Path, id: ulid::Ulid) -> Result<(), ObjectFault> {
+        let whole = async { self.place.bucket.get(&object).await?.bytes().await };
+        let bytes = match whole.await {
+            Ok(bytes) => bytes,
+            Err(object_store::Error::NotFound { .. }) => return Err(gone(&object, "is not there")),
+            Err(error) => {
+                return Err(ObjectFault { object: object.to_string(), problem: format!("cannot be read: {error}"), is_damage: false });
+            }
+        };
+        let damaged =
+            |problem: String| ObjectFault { object: object.to_string(), problem: format!("{DAMAGED}: {problem}"), is_damage: true };
+        let memory = Arc::new(InMemory::new());
+        memory.put(&object, bytes.into()).await.map_err(|error| damaged(error.to_string()))?;
+        let read = async {
+            let table = SstReader::new(folder, memory, None, None).open(id).await?;
+            table.stats().await?;
+            for block in 0..table.index().await?.len() {
+                table.read_block(block).await?;
+            }
+            Ok::<(), slatedb::Error>(())
+        };
+        read.await.map_err(|error| damaged(said(&error)))
+    }
+
+    async fn check_log(&self, newest: &VersionedManifest, found: &mut Found<'_>) -> Result<(), ReadError> {
         let log = WalReader::new(self.path.clone(), self.place.bucket.clone());
         let object = |id: u64| self.path.clone().join("wal").join(format!("{id:020}.sst"));
         let first = newest.replay_after_wal_id() + 1;
         let files = log.list(first..).await.map_err(|error| failed(self.shard, error))?;
         let mut expected = first;
-        for file in files {
-            for gone in expected..file.id {
-                faults.push(ObjectFault { object: object(gone).to_string(), problem: "is not there, and later ones are".into() });
+        for file in &files {
+            for missing in expected..file.id {
+                found.faults.push(gone(&object(missing), "is not there, and later ones are"));
             }
             expected = file.id + 1;
-            *count += 1;
-            read(*count);
-            let outcome = async {
+        }
+        let checking = iter(files).map(|file| async move {
+            let read = async {
                 let mut rows = file.iterator().await?;
                 while rows.next().await?.is_some() {}
                 Ok::<(), slatedb::Error>(())
             };
-            if let Err(error) = outcome.await {
-                faults.push(fault(&object(file.id), &error));
+            match read.await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.fault(&object(file.id), &error).await),
             }
+        });
+        let mut checked = checking.buffered(READ_AT_ONCE);
+        while let Some(checked) = checked.next().await {
+            found.add(checked);
         }
         Ok(())
+    }
+
+    /// What `error` says of `object`. Whatever else is said of one that the bucket hands over whole, it is not what was written: its end, for
+    /// instance, may name a place behind it.
+    async fn fault(&self, object: &Path, error: &slatedb::Error) -> ObjectFault {
+        if let Err(object_store::Error::NotFound { .. }) = self.place.bucket.head(object).await {
+            return gone(object, "is not there");
+        }
+        let whole = async { self.place.bucket.get(object).await?.bytes().await };
+        let is_damage = is_damage(error) || whole.await.is_ok();
+        let problem = if is_damage { DAMAGED } else { "cannot be read" };
+        ObjectFault { object: object.to_string(), problem: format!("{problem}: {}", said(error)), is_damage }
+    }
+
+    /// The tables that the newest manifest names and that are not there. Only looks for their names: [`Self::check`] reads them.
+    pub async fn missing(&self) -> Result<Vec<String>, ReadError> {
+        let manifest = self.manifest().await?;
+        let (mut missing, mut listed) = (Vec::new(), HashMap::new());
+        for (object, (folder, _)) in self.tables(&manifest) {
+            let names = match listed.entry(folder.clone()) {
+                Entry::Occupied(names) => names.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let objects = self.place.bucket.list(Some(&folder.join("compacted"))).map_ok(|object| object.location);
+                    let names: HashSet<Path> = objects.try_collect().await.map_err(|error| failed(self.shard, error))?;
+                    unknown.insert(names)
+                }
+            };
+            if !names.contains(&object) {
+                missing.push(object.to_string());
+            }
+        }
+        Ok(missing)
     }
 }
 
@@ -242,14 +267,20 @@ fn folders(manifest: &VersionedManifest) -> HashMap<ulid::Ulid, Path> {
     manifest.external_dbs().iter().flat_map(of).collect()
 }
 
-/// Reads every block.
-async fn read_table(place: &Place, folder: &Path, id: ulid::Ulid) -> Result<(), slatedb::Error> {
-    let table = SstReader::new(folder.clone(), place.bucket.clone(), None, None).open(id).await?;
-    table.stats().await?;
-    for block in 0..table.index().await?.len() {
-        table.read_block(block).await?;
+/// What a check has found so far.
+struct Found<'a> {
+    faults: Vec<ObjectFault>,
+    count: u64,
+    read: &'a mut (dyn FnMut(u64) + Send),
+}
+
+impl Found<'_> {
+    /// One more object was read.
+    fn add<T>(&mut self, checked: Result<T, ObjectFault>) -> Option<T> {
+        self.count += 1;
+        (self.read)(self.count);
+        checked.map_err(|fault| self.faults.push(fault)).ok()
     }
-    Ok(())
 }
 
 /// The number an object is called by.
@@ -257,18 +288,35 @@ fn number_of(object: &ObjectMeta) -> Option<u64> {
     object.location.filename()?.split('.').next()?.parse().ok()
 }
 
-fn fault<'a>(object: &Path, error: &'a slatedb::Error) -> ObjectFault {
+/// True when `error` says that what was read is not what was written, or is not there.
+pub fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| (**error).source());
+    causes.any(|cause| match cause.downcast_ref::<slatedb::Error>() {
+        Some(error) => matches!(error.kind(), ErrorKind::Data | ErrorKind::Internal | ErrorKind::Invalid),
+        None => cause.is::<NoManifest>() || cause.is::<crate::record::DecodeError>() || is_gone(cause),
+    })
+}
+
+/// What the bucket has said, which SlateDB shares.
+fn is_gone(cause: &(dyn Error + 'static)) -> bool {
+    let of_bucket = cause.downcast_ref().or_else(|| cause.downcast_ref::<Arc<_>>().map(Arc::as_ref));
+    matches!(of_bucket, Some(object_store::Error::NotFound { .. }))
+}
+
+fn gone(object: &Path, problem: &str) -> ObjectFault {
+    ObjectFault { object: object.to_string(), problem: problem.to_owned(), is_damage: true }
+}
+
+/// An error of SlateDB without saying anything twice.
+fn said(error: &slatedb::Error) -> String {
     let first: &(dyn Error + 'static) = error;
-    let causes = || std::iter::successors(Some(first), |error| (**error).source());
-    // SlateDB shares what the bucket has said.
-    let of_bucket = |cause: &'a (dyn Error + 'static)| cause.downcast_ref().or_else(|| cause.downcast_ref::<Arc<_>>().map(Arc::as_ref));
-    let is_gone = causes().filter_map(of_bucket).any(|error| matches!(error, object_store::Error::NotFound { .. }));
-    let problem = match error.kind() {
-        _ if is_gone => "is not there".to_owned(),
-        ErrorKind::Data => format!("is damaged or cut off: {error}"),
-        _ => causes().map(ToString::to_string).collect::<Vec<_>>().join(": "),
-    };
-    ObjectFault { object: object.to_string(), problem }
+    let mut said: Vec<String> = Vec::new();
+    for text in std::iter::successors(Some(first), |error| (**error).source()).map(ToString::to_string) {
+        if !said.iter().any(|before| before.contains(&text)) {
+            said.push(text);
+        }
+    }
+    said.join(": ")
 }
 
 #[derive(Debug, thiserror::Error)]

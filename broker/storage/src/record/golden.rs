@@ -7,6 +7,7 @@ use bucketmq_packet::{PacketIdentifier, QoS, RetainHandling, SubscriptionOptions
 
 use super::applied::Applied;
 use super::cursor::Cursor;
+use super::estate::Estate;
 use super::format::Format;
 use super::group::Group;
 use super::growth::{Grown, Growth};
@@ -114,7 +115,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         sample("will", SessionKey::of("client"), will),
         sample("outbox shards", number, rows(Target::Shards(vec![ShardId(0), ShardId(15)]))),
         sample("outbox several", number, several),
-        sample("outbox member", number, rows(Target::Member { session, share: 2 })),
+        sample("outbox group", number, rows(Target::Group { filter: "$share/g/a/#".into() })),
         sample("applied", ShardId(3), Applied { number }),
         sample("group", "$share/g/a/#".into(), Group { number: session }),
         sample("released", 8, Released { count: 999 }),
@@ -122,6 +123,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         sample("handshake released", (session, Sequence(301)), Handshake::Released),
         sample("handshake done", (session, Sequence(302)), Handshake::Done),
         sample("growth", 6, Growth { queues: vec![grown(session, 306), grown(SessionNumber(session.0 + 1), 1)] }),
+        sample("estate", session, Estate { from: Sequence(300), begun: Sequence(302), shares: vec![(2, "$share/g/a/#".into())] }),
     ]
 }
 
@@ -146,6 +148,7 @@ fn decodes(key: &[u8], value: &[u8]) {
         Kind::Cursor => check::<Cursor>(key, value),
         Kind::Handshake => check::<Handshake>(key, value),
         Kind::Growth => check::<Growth>(key, value),
+        Kind::Estate => check::<Estate>(key, value),
     }
 }
 

@@ -1,5 +1,6 @@
-//! A QoS 2 message, or a due Will, on its way from the publisher's shard to the others. It is what PUBREC promises: durable here, it reaches
-//! every target, once, in the order of its number, whatever dies in between.
+//! A message on its way from one shard to others: QoS 2 and a due Will from the shard of their publisher, what a member of a Shared Subscription
+//! leaves from the shard of that member. It is what PUBREC promises: durable here, it reaches every target, in the order of its number, whatever
+//! dies in between; for Subscriptions that are not shared it does so once.
 //!
 //! What came in one batch stands in one record, and goes with it: a row of the database, and later a tombstone, for many messages.
 
@@ -37,12 +38,10 @@ impl OutboxNumber {
 pub enum Target {
     /// To the Sessions of these shards whose Subscriptions match when it is applied.
     Shards(Vec<ShardId>),
-    /// From a Shared Subscription to the queue of one member, by the number that Session gave the share.
-    Member {
-        /// The member.
-        session: SessionNumber,
-        /// The number of the share in that Session.
-        share: u32,
+    /// To a member of the Shared Subscription, or into its queue when none is connected: another member had it and left.
+    Group {
+        /// The filter as subscribed, `$share/{name}/` included.
+        filter: String,
     },
 }
 
@@ -119,10 +118,9 @@ impl Row {
                     out.u16(shard.0);
                 }
             }
-            Target::Member { session, share } => {
+            Target::Group { filter } => {
                 out.u8(1);
-                out.session(*session);
-                out.varint((*share).into());
+                out.bytes(filter.as_bytes());
             }
         }
         out.session(self.publisher);
@@ -135,7 +133,7 @@ impl Row {
                 let count = input.varint()?;
                 Target::Shards((0..count).map(|_| input.u16().map(ShardId)).collect::<Result<_, _>>()?)
             }
-            1 => Target::Member { session: input.session()?, share: input.varint32("share")? },
+            1 => Target::Group { filter: input.string("Topic Filter")?.to_owned() },
             _ => return Err(Fault::Invalid("target")),
         };
         Ok(Self { target, publisher: input.session()?, message: input.message()? })
@@ -152,11 +150,8 @@ mod tests {
     #[test]
     fn rows_come_back_and_sort_by_epoch_then_counter() {
         let message = Message::new("a", b"payload", b"", QoS::ExactlyOnce, false, None);
-        let targets = [
-            Target::Shards(vec![]),
-            Target::Shards(vec![ShardId(0), ShardId(1023)]),
-            Target::Member { session: SessionNumber(9), share: 3 },
-        ];
+        let targets =
+            [Target::Shards(vec![]), Target::Shards(vec![ShardId(0), ShardId(1023)]), Target::Group { filter: "$share/g/a/#".to_owned() }];
         let number = |counter| OutboxNumber { epoch: 3, counter };
         let row = |target| Row { target, publisher: SessionNumber(1), message: message.clone() };
         for target in targets.clone() {

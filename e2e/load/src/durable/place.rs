@@ -160,7 +160,8 @@ impl Broker {
         let folder = tempfile::tempdir()?;
         let log = File::create(folder.path().join("log"))?;
         let mut command = Command::new(binary);
-        command.args(["serve", "--admin", "", "--listen", &format!("tcp://{address}?anonymous=local")]);
+        // Thousands connect before the first of them says CONNECT, which takes a busy machine a while.
+        command.args(["serve", "--admin", "", "--listen", &format!("tcp://{address}?anonymous=local&connect_timeout=120s")]);
         if let Some(bucket) = bucket {
             command.args(["--bucket", &bucket.url()]).envs(bucket.proxy.access().environment());
         }

@@ -1,7 +1,9 @@
 //! `verify`, `repair` and `upgrade`: whether everything can be read, and what is done when it cannot.
 
+use std::collections::BTreeSet;
+
 use bucketmq_offline::repair::{self, Abandoned, Repaired};
-use bucketmq_offline::verify::{self, Remedy, Report};
+use bucketmq_offline::verify::{self, Finding, Remedy, Report};
 use bucketmq_offline::{Exclusive, Site, upgrade};
 use bucketmq_storage::ShardId;
 use clap::Args;
@@ -82,17 +84,16 @@ fn verified(report: &Report) -> String {
     if report.findings.iter().any(|finding| finding.remedy != Remedy::None) {
         text += "`bucketmq bucket repair` mends records\n";
     }
-    let mut unreadable: Vec<u16> = report
-        .findings
-        .iter()
-        .filter(|finding| finding.record.is_none() && finding.remedy == Remedy::None)
-        .map(|finding| finding.shard)
-        .collect();
-    unreadable.dedup();
-    for shard in unreadable {
+    let shards = |is: fn(&Finding) -> bool| -> BTreeSet<u16> {
+        report.findings.iter().filter(|finding| is(finding)).map(|finding| finding.shard).collect()
+    };
+    for shard in shards(Finding::is_loss) {
         text += &format!(
             "shard {shard:02}: put its objects back if you have them, restore a snapshot, or give it up: `bucketmq bucket repair --abandon {shard:02}`\n"
         );
+    }
+    if !shards(|finding| finding.is_unread).is_empty() {
+        text += "what the bucket does not let be read may be sound: mend what it says, and verify again\n";
     }
     text
 }
@@ -104,6 +105,9 @@ pub(super) struct RepairArgs {
     /// Gives this shard up, and nothing else; may be repeated.
     #[arg(long, value_name = "NN")]
     abandon: Vec<u16>,
+    /// Gives it up even if all of it can be read.
+    #[arg(long, requires = "abandon")]
+    force: bool,
     #[command(flatten)]
     pub(super) answer: Answer,
 }
@@ -116,7 +120,10 @@ impl RepairArgs {
             shard_of(&site, Some(*shard))?;
         }
         let (site, exclusive) = opened.own_site(&site).await?;
-        let outcome = if self.abandon.is_empty() { mend(&site, &exclusive).await } else { abandon(&site, &exclusive, &self.abandon).await };
+        let outcome = match &self.abandon[..] {
+            [] => mend(&site, &exclusive).await,
+            shards => abandon(&site, &exclusive, shards, self.force).await,
+        };
         exclusive.release().await;
         outcome
     }
@@ -142,11 +149,14 @@ async fn mend(site: &Site, exclusive: &Exclusive) -> Result<Said, Failure> {
     Ok(Said { is_well: left.is_empty(), ..Said::new(text, &repaired)? })
 }
 
-async fn abandon(site: &Site, exclusive: &Exclusive, shards: &[u16]) -> Result<Said, Failure> {
+async fn abandon(site: &Site, exclusive: &Exclusive, shards: &[u16], force: bool) -> Result<Said, Failure> {
     let mut abandoned = Vec::new();
     let mut text = String::new();
-    for shard in shards {
-        let given_up = repair::abandon(site, exclusive, ShardId(*shard), &progress).await?;
+    for shard in shards.iter().map(|shard| ShardId(*shard)) {
+        if !force {
+            repair::expect_loss(site, shard, &progress).await?;
+        }
+        let given_up = repair::abandon(site, exclusive, shard, &progress).await?;
         let Abandoned { shard, objects, to, snapshots } = &given_up;
         text += &match objects {
             0 => format!("shard {shard:02} had no objects and begins anew\n"),
