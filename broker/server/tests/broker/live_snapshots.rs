@@ -130,7 +130,7 @@ fn a_snapshot_under_load_is_one_moment_on_s3() {
 }
 
 #[test]
-fn a_broker_takes_snapshots_by_its_schedule_and_keeps_so_many_of_them() {
+fn a_broker_takes_snapshots_by_its_schedule() {
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "[[listeners]]\nurl = \"tcp://@ADDRESS@\"\nanonymous = \"local\"\n[bucket]\nurl = \"file://{}\"\n[bucket.snapshots]\nschedule = \"* * * * *\"\nretain \
