@@ -10,7 +10,7 @@ use bucketmq_access::Access;
 use bucketmq_cluster::Confirmation;
 use bucketmq_routing::{Matches, Subscriptions};
 use bucketmq_storage::record::estate::Estate;
-use bucketmq_storage::{MemoryStore, SessionNumber, ShardId, Shards, Store};
+use bucketmq_storage::{MemoryStore, Position, SessionNumber, ShardId, Shards, Store};
 use parking_lot::{Mutex, RwLock};
 
 use crate::client::ClientRef;
@@ -53,6 +53,8 @@ pub struct Broker {
     /// Queues of Sessions that were over before this broker, with messages for other members of Shared Subscriptions in them, until
     /// [`Self::start_outboxes`] begins with them.
     pub estates: Mutex<Vec<(SessionNumber, Estate)>>,
+    /// By Client Identifier, Sessions that ended a moment ago: after a crash they would be there.
+    ends: Mutex<HashMap<Box<str>, (ShardId, Position)>>,
     /// Which shard a Client Identifier belongs to.
     pub shards: Shards,
     /// Counters.
@@ -105,6 +107,7 @@ impl Broker {
             volatile,
             outboxes,
             estates: Mutex::default(),
+            ends: Mutex::default(),
             metrics,
             me: OnceLock::new(),
             next_number: AtomicU64::new(next_number),
@@ -151,6 +154,30 @@ impl Broker {
     /// A number no other Session or group queue has, in `shard`.
     pub fn next_number(&self, shard: ShardId) -> SessionNumber {
         SessionNumber::new(shard, self.next_number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Rows there were so far in the outbox of `shard`.
+    pub fn rows_so_far(&self, shard: ShardId) -> u64 {
+        self.outboxes.get(shard.index()).map_or(0, Outbox::made)
+    }
+
+    /// The Session of `client_id` is over once `position` of its shard is durable.
+    pub fn note_end(&self, client_id: &str, shard: ShardId, position: Position) {
+        let mut ends = self.ends.lock();
+        if ends.len() == ends.capacity() {
+            // Only what a crash can bring back is remembered; with so much room that this is not looked at for every Session.
+            ends.retain(|_, (shard, position)| self.store.durable(*shard) < *position);
+            let known = ends.len();
+            ends.shrink_to(2 * known);
+            ends.reserve(known + 1);
+        }
+        ends.insert(client_id.into(), (shard, position));
+    }
+
+    /// The end of a Session of `client_id` that is not durable yet.
+    pub fn last_end(&self, client_id: &str) -> Option<(ShardId, Position)> {
+        let end = *self.ends.lock().get(client_id)?;
+        (self.store.durable(end.0) < end.1).then_some(end)
     }
 
     /// Everything that matches `topic`. Results with more than `own_max` subscribers are shared between publishers.

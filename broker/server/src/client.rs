@@ -82,6 +82,9 @@ pub struct Client {
     pub stored: bool,
     /// Messages of its own in the outbox that have not been applied: what it publishes goes behind them.
     pub rows: AtomicU32,
+    /// So many rows were in the outbox of its shard before this Session: what a Session of the same Client before it published is among them, and
+    /// what this one publishes goes behind that.
+    pub rows_before: u64,
     state: Mutex<State>,
 }
 
@@ -101,6 +104,7 @@ impl Client {
             number,
             stored,
             rows: AtomicU32::new(0),
+            rows_before: 0,
             state: Mutex::new(State {
                 session,
                 epoch: 0,

@@ -484,9 +484,9 @@ impl Take<'_> {
                     ended = Some(Ended::end(broker, client, &mut state, true));
                 }
             }
-            let client = self.create();
-            // A Session that ends by Clean Start must not come back after a crash.
-            let end = ended.as_ref().and_then(|ended| ended.position);
+            // A Session that ends by Clean Start, or has just expired, must not come back after a crash.
+            let end = ended.as_ref().and_then(|ended| ended.position).or_else(|| broker.last_end(self.client_id));
+            let client = self.create(end.is_some());
             let resting = Resting { waits: end.map(|(shard, position)| Waits::one(shard, position)).unwrap_or_default(), gate: None };
             (Some(client.clone()), Some((client, 1, false, ended, resting)))
         });
@@ -498,7 +498,8 @@ impl Take<'_> {
         Some((client, epoch, session_present, resting))
     }
 
-    fn create(&mut self) -> ClientRef {
+    /// `had_rows`: a Session of this Client before it may have messages in the outbox.
+    fn create(&mut self, had_rows: bool) -> ClientRef {
         let broker = self.broker;
         let shard = broker.shards.of(self.client_id);
         let mut session = Session::new(self.expiry);
@@ -509,7 +510,10 @@ impl Take<'_> {
         if stored {
             session.store();
         }
-        let client = Client::new(self.client_id, self.owner.map(Arc::from), shard, broker.next_number(shard), session, stored);
+        let mut client = Client::new(self.client_id, self.owner.map(Arc::from), shard, broker.next_number(shard), session, stored);
+        if had_rows {
+            client.rows_before = broker.rows_so_far(shard);
+        }
         {
             let mut state = client.lock();
             state.epoch = 1;

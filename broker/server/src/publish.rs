@@ -23,6 +23,7 @@ use crate::client::{ClientRef, Flow};
 use crate::config::Limits;
 use crate::connection::{Closing, Connection};
 use crate::deliver::Wakes;
+use crate::durable::outbox::Outbox;
 use crate::durable::waits::Waits;
 use crate::metrics::Dropped;
 use crate::retained;
@@ -529,9 +530,9 @@ impl Connection {
     /// publishes while something of its own is still on that way (order).
     fn goes_through_outbox(&self, counts: [u64; 3]) -> bool {
         let client = &self.terms.client;
+        let has_rows = |outbox: &Outbox| client.rows.load(Ordering::Acquire) > 0 || !outbox.has_applied(client.rows_before);
         counts[1] + counts[2] > 0
-            && !self.terms.broker.outboxes.is_empty()
-            && ((client.stored && counts[2] > 0) || client.rows.load(Ordering::Acquire) > 0)
+            && self.terms.broker.outboxes.get(client.shard.index()).is_some_and(|outbox| client.stored && counts[2] > 0 || has_rows(outbox))
     }
 
     /// A retained message that goes through the outbox stands in its topic's shard first: it is written here, and the run waits until that is

@@ -71,7 +71,11 @@ impl Ended {
                 broker.metrics.wills.add(1);
                 letters.push(will.message(broker.wall_ms()).into());
             }
-            position = Some((client.shard, broker.write_with(client.shard, batch, letters)));
+            let written = broker.write_with(client.shard, batch, letters);
+            if client.stored {
+                broker.note_end(&client.id, client.shard, written);
+            }
+            position = Some((client.shard, written));
         }
         let subscriptions = state.session.subscriptions().iter().map(|(filter, subscription)| (filter.clone(), *subscription)).collect();
         Self {

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bucketmq_packet::message::Message;
@@ -90,6 +90,9 @@ struct Rows {
 pub struct Outbox {
     rows: Mutex<Rows>,
     wake: Notify,
+    /// Rows there were since the start, those that were found included, and how many of them have been applied.
+    made: AtomicU64,
+    done: AtomicU64,
     /// The last number each target shard has applied.
     applied: Mutex<Vec<OutboxNumber>>,
 }
@@ -105,7 +108,19 @@ impl Outbox {
             from: None,
         });
         let rows = Rows { next: OutboxNumber { epoch, counter: 0 }, waiting: waiting.collect() };
-        Self { rows: Mutex::new(rows), wake: Notify::new(), applied: Mutex::new(applied) }
+        let made = AtomicU64::new(rows.waiting.len() as u64);
+        Self { rows: Mutex::new(rows), wake: Notify::new(), made, done: AtomicU64::new(0), applied: Mutex::new(applied) }
+    }
+
+    /// Rows there were so far: see [`Self::has_applied`].
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Acquire)
+    }
+
+    /// True when the first `count` rows have been applied.
+    #[inline]
+    pub fn has_applied(&self, count: u64) -> bool {
+        self.done.load(Ordering::Acquire) >= count
     }
 
     /// Rows that have not been applied.
@@ -139,6 +154,7 @@ impl Broker {
             batch.send(number, letter.row(publisher));
             rows.waiting.push_back(Waiting { number, position: Position(0), letter, publisher, from: from.cloned() });
         }
+        outbox.made.fetch_add((rows.waiting.len() - first) as u64, Ordering::Release);
         if let Some(from) = from {
             from.rows.fetch_add((rows.waiting.len() - first) as u32, Ordering::Relaxed);
         }
@@ -223,6 +239,7 @@ async fn apply_all(broker: Arc<Broker>, shard: ShardId, finished: mpsc::Unbounde
             };
             let Some(row) = row else { break };
             let waits = broker.apply(shard, &row);
+            outbox.done.fetch_add(1, Ordering::Release);
             if let Some(from) = &row.from {
                 from.rows.fetch_sub(1, Ordering::Release);
             }

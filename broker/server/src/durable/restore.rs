@@ -192,7 +192,9 @@ fn restore_session(
     });
     session.will = will.map(|will| Box::new(owned(will)));
     let owner: Option<Arc<str>> = record.owner.as_deref().map(Arc::from);
-    let client = ClientRef(Arc::new(Client::new(&record.client_id, owner, shard, record.number, session, true)));
+    let mut client = Client::new(&record.client_id, owner, shard, record.number, session, true);
+    client.rows_before = broker.rows_so_far(shard);
+    let client = ClientRef(Arc::new(client));
     {
         let mut state = client.lock();
         // Found connected: the clocks start now, and once only.

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::history::Message;
-use crate::scenario::Lives;
 
 /// Client 0 is the witness, 1 publishes.
 struct Story {
@@ -137,6 +136,25 @@ fn a_session_that_was_promised_is_there_and_one_that_is_over_is_not() {
     assert_eq!(visit(20_000, false), "");
     assert!(visit(1_000, false).contains("its Session is gone"));
     assert!(visit(20_000, true).contains("its Session is still there"));
+}
+
+#[test]
+fn a_session_that_an_attempt_without_connack_may_have_begun_is_owed_nothing() {
+    let owed = |attempt: u64| {
+        let mut story = Story::new().with(profile(Lives::Seconds(5), "t/1", false));
+        story.joins(1, 100, false);
+        story.at(110, Event::Subscribing { client: 1, filter: "t/1".to_owned() });
+        story.at(110, Event::Subscribed { client: 1, filter: "t/1".to_owned(), qos: 1 });
+        let message = story.publishes(200, 1, "t/1", true);
+        story.receives(0, 210, message, false);
+        story.at(1_000, Event::Ended { client: 1, how: End::Goodbye });
+        story.at(attempt, Event::Connect { client: 1, will: None, clean: false });
+        story.at(attempt + 10, Event::Ended { client: 1, how: End::Cut });
+        story.joins(1, attempt + 20, true);
+        story.broken()
+    };
+    assert!(owed(2_000).contains("client 1 never got 0 of t/1"));
+    assert_eq!(owed(6_100), "");
 }
 
 #[test]

@@ -45,7 +45,9 @@ fn judge(
         // A crash before DISCONNECT is in the bucket may fire it, as the documentation says; a connection that is taken over before the broker has
         // read DISCONNECT was not ended by it.
         let taken_over = next.first().is_some_and(|next| next.asked < ended + WRITTEN_MS);
-        let told = !taken_over && view.is_steady(ended.saturating_sub(100), ended + WRITTEN_MS);
+        // Nor by one that nobody read: its broker had died in silence.
+        let heard = connection.broker_lost(view, ended) > ended;
+        let told = heard && !taken_over && view.is_steady(ended.saturating_sub(100), ended + WRITTEN_MS);
         return (was_fired && told && in_fair_weather(view, ended)).then(|| format!("was published although DISCONNECT came at {ended}"));
     }
     let profile = &view.profiles[client];

@@ -32,7 +32,10 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "e2e/servers",
         ],
     ),
-    ("broker/simulation", &["broker/packet", "broker/listener", "broker/access", "broker/storage", "broker/bucket", "broker/server"]),
+    (
+        "broker/simulation",
+        &["broker/packet", "broker/listener", "broker/access", "broker/storage", "broker/bucket", "broker/cluster", "broker/server"],
+    ),
     ("broker/fuzz", &["broker/packet", "broker/listener", "broker/session", "broker/routing", "broker/access"]),
     ("e2e/conformance", &["broker/packet", "e2e/binary"]),
     ("e2e/load", &["e2e/servers"]),
