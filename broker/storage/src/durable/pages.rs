@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bucketmq_packet::message::QueueEntry;
 use slatedb::DbIterator;
 use slatedb::config::ScanOptions;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::shard::Shard;
@@ -28,12 +29,18 @@ const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 type Page = Vec<(Sequence, QueueEntry)>;
 
-/// Somebody wants a page.
-#[derive(Debug)]
+/// A page that is wanted.
+#[derive(Debug, Clone, Copy)]
 struct Wish {
     from: Sequence,
     max_entries: usize,
     max_bytes: usize,
+}
+
+/// And by whom.
+#[derive(Debug)]
+struct Wished {
+    wish: Wish,
     page: oneshot::Sender<Result<Page, ReadError>>,
 }
 
@@ -43,7 +50,7 @@ type Place = (SessionNumber, u64);
 /// Those who wait for a page of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
-    waiting: BTreeMap<Place, Wish>,
+    waiting: BTreeMap<Place, Wished>,
     next: u64,
     scans: usize,
     /// Where the last scan ended: the next one goes on from there, so that nobody waits for ever.
@@ -52,7 +59,7 @@ pub(super) struct Wishes {
 
 impl Wishes {
     /// The next wishes in the order of their places.
-    fn take(&mut self) -> Vec<(SessionNumber, Wish)> {
+    fn take(&mut self) -> Vec<(SessionNumber, Wished)> {
         let begin = self.reached.map_or(Bound::Unbounded, Bound::Excluded);
         let places =
             |range: (Bound<Place>, Bound<Place>)| self.waiting.range(range).take(PAGES_PER_SCAN).map(|(place, _)| *place).collect();
@@ -64,8 +71,8 @@ impl Wishes {
         places_next.into_iter().filter_map(|place| Some((place.0, self.waiting.remove(&place)?))).collect()
     }
 
-    fn put(&mut self, session: SessionNumber, wish: Wish) {
-        self.waiting.insert((session, self.next), wish);
+    fn put(&mut self, session: SessionNumber, wished: Wished) {
+        self.waiting.insert((session, self.next), wished);
         self.next += 1;
     }
 }
@@ -80,21 +87,26 @@ impl Shard {
         max_bytes: usize,
     ) -> Result<Page, ReadError> {
         self.settle().await?;
-        let (page, wished) = oneshot::channel();
-        self.wish(session, Wish { from, max_entries, max_bytes, page });
-        wished.await.unwrap_or_else(|_| Err(self.unreadable(Abandoned)))
-    }
-
-    fn wish(self: &Arc<Self>, session: SessionNumber, wish: Wish) {
-        let mut wishes = self.wishes.lock();
-        wishes.put(session, wish);
-        if wishes.scans < SCANS_MAX {
-            wishes.scans += 1;
-            tokio::spawn(self.clone().scan());
+        let wish = Wish { from, max_entries, max_bytes };
+        match self.turn(session, wish) {
+            Ok(_turn) => self.read_page(&mut None, session, wish, (session, Sequence(u64::MAX))).await.map_err(|error| self.judge(error)),
+            Err(wished) => wished.await.unwrap_or_else(|_| Err(self.unreadable(Abandoned))),
         }
     }
 
-    /// Fulfils wishes as long as there are some.
+    /// A turn at once, when nobody waits for one; otherwise the page will come.
+    fn turn(self: &Arc<Self>, session: SessionNumber, wish: Wish) -> Result<Turn, oneshot::Receiver<Result<Page, ReadError>>> {
+        let mut wishes = self.wishes.lock();
+        if wishes.scans < SCANS_MAX && wishes.waiting.is_empty() {
+            wishes.scans += 1;
+            return Ok(Turn(self.clone()));
+        }
+        let (page, wished) = oneshot::channel();
+        wishes.put(session, Wished { wish, page });
+        Err(wished)
+    }
+
+    /// Fulfils wishes as long as there are some, and gives the turn back.
     async fn scan(self: Arc<Self>) {
         loop {
             let wishes = {
@@ -111,26 +123,26 @@ impl Shard {
     }
 
     /// Reads the pages of `wishes`, whose queues ascend. Who comes behind one that cannot be read waits for another scan.
-    async fn fulfil(&self, wishes: Vec<(SessionNumber, Wish)>) {
+    async fn fulfil(&self, wishes: Vec<(SessionNumber, Wished)>) {
         let Some((last, _)) = wishes.last() else { return };
         let end = (*last, Sequence(u64::MAX));
         let mut scan = None;
         let mut wishes = wishes.into_iter();
-        for (session, wish) in wishes.by_ref() {
-            if wish.page.is_closed() {
+        for (session, Wished { wish, page }) in wishes.by_ref() {
+            if page.is_closed() {
                 continue;
             }
-            let read = self.read_page(&mut scan, session, &wish, end).await.map_err(|error| self.judge(error));
+            let read = self.read_page(&mut scan, session, wish, end).await.map_err(|error| self.judge(error));
             let is_read = read.is_ok();
             // Nobody is there any more when the Client has gone.
-            let _ = wish.page.send(read);
+            let _ = page.send(read);
             if !is_read {
                 break;
             }
         }
         let mut waiting = self.wishes.lock();
-        for (session, wish) in wishes {
-            waiting.put(session, wish);
+        for (session, wished) in wishes {
+            waiting.put(session, wished);
         }
     }
 
@@ -139,7 +151,7 @@ impl Shard {
         &self,
         scan: &mut Option<Scan>,
         session: SessionNumber,
-        wish: &Wish,
+        wish: Wish,
         end: (SessionNumber, Sequence),
     ) -> Result<Page, ReadError> {
         let from = wish.from.max(self.pending.lock().head(session));
@@ -179,6 +191,19 @@ impl Shard {
         let range = (Bound::Included(Chunk::key(&from)), Bound::Included(Chunk::key(&to)));
         let options = ScanOptions::default().with_read_ahead_bytes(READ_AHEAD_BYTES);
         self.db()?.scan_with_options(range, &options).await.map_err(|error| self.unreadable(error))
+    }
+}
+
+/// The right to scan. Whoever waits when it is given back goes on with it.
+struct Turn(Arc<Shard>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut wishes = self.0.wishes.lock();
+        match Handle::try_current() {
+            Ok(runtime) if !wishes.waiting.is_empty() => _ = runtime.spawn(self.0.clone().scan()),
+            _ => wishes.scans -= 1,
+        }
     }
 }
 
