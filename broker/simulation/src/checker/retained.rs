@@ -64,8 +64,10 @@ fn missing(end: u64, topic: &str, value: Option<MessageIndex>, all: &[(MessageIn
     let Some((last, message)) = all.iter().rfind(|(_, message)| message.acknowledged.is_some()) else { return };
     let expires = |message: &Message| message.expiry.map(|seconds| message.sent + u64::from(seconds) * 1_000);
     let later: Vec<_> = all.iter().filter(|(index, _)| index >= last).collect();
-    let cleared_again = |of: &(MessageIndex, &Message)| of.1.empty && !replaces(&(*last, *message), of.0, all);
-    let may_be_absent = later.iter().any(|(_, message)| message.empty || expires(message).is_some()) || all.iter().any(cleared_again);
+    let leaves_nothing = |message: &Message| message.empty || expires(message).is_some();
+    let comes_again = |of: &(MessageIndex, &Message)| !replaces(&(*last, *message), of.0, all);
+    let mut may_be_last = later.iter().copied().chain(all.iter().filter(|of| comes_again(of)));
+    let may_be_absent = may_be_last.any(|(_, message)| leaves_nothing(message));
     match value {
         None if !may_be_absent => {
             broken.push(format!("nothing is retained on {topic}, {last} was acknowledged at {:?}", message.acknowledged))

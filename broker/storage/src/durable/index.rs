@@ -57,17 +57,6 @@ pub(crate) struct Removal {
     pub(crate) look_for: Option<(Sequence, Sequence)>,
 }
 
-/// What the removal of one entry leaves to do in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hole {
-    /// Nothing: it was over, or never there.
-    None,
-    /// Its chunk has to be written without it.
-    Counted,
-    /// The same, if it is there, which is not known: the queue counts it until its chunk has been read.
-    Uncounted,
-}
-
 impl QueueIndex {
     /// A queue found when the shard was opened: nothing of it is known.
     pub(crate) fn found(cursor: Cursor) -> Self {
@@ -160,16 +149,16 @@ impl QueueIndex {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// The entry `sequence` alone is over.
-    pub(crate) fn remove(&mut self, sequence: Sequence) -> Hole {
+    /// The entry `sequence` alone is over. True: its chunk has to be written without it.
+    pub(crate) fn remove(&mut self, sequence: Sequence) -> bool {
         if sequence < self.head || sequence >= self.next {
-            return Hole::None;
+            return false;
         }
         if self.known_to.is_some_and(|known_to| sequence <= known_to) {
-            let Ok(place) = self.known.binary_search_by_key(&sequence, |entry| entry.sequence) else { return Hole::None };
+            let Ok(place) = self.known.binary_search_by_key(&sequence, |entry| entry.sequence) else { return false };
             let entry = &mut self.known[place];
             if entry.is_over {
-                return Hole::None;
+                return false;
             }
             self.messages -= 1;
             self.bytes -= u64::from(entry.bytes);
@@ -177,9 +166,9 @@ impl QueueIndex {
             if !entry.is_last {
                 self.known.remove(place);
             }
-            return Hole::Counted;
+            return true;
         }
-        if self.more { Hole::Uncounted } else { Hole::None }
+        self.more
     }
 
     /// The oldest stored entry still wanted, as far as is known.
@@ -225,7 +214,7 @@ mod tests {
         assert_eq!(index.remove_through(Sequence(11)), Removal { chunks: vec![Sequence(9)], look_for: None });
         assert_eq!((index.messages, index.first(), index.last()), (4, Some(Sequence(12)), Some(Sequence(20))));
         let holes = [13, 13, 16, 3].map(|sequence| index.remove(Sequence(sequence)));
-        assert_eq!(holes, [Hole::Counted, Hole::None, Hole::None, Hole::None]);
+        assert_eq!(holes, [true, false, false, false]);
         assert_eq!(index.remove_through(Sequence(11)), Removal::default());
         assert_eq!(index.remove_through(Sequence(30)).chunks, [Sequence(14), Sequence(20)]);
         assert_eq!((index.messages, index.bytes, index.first(), index.last()), (0, 0, None, None));
@@ -273,11 +262,11 @@ mod tests {
     #[test]
     fn chunk_of_which_nothing_is_wanted_any_more_goes_although_its_last_entry_went_alone() {
         let mut index = stored(&[(0, 3), (3, 5)], 100);
-        assert_eq!([2, 2, 1].map(|sequence| index.remove(Sequence(sequence))), [Hole::Counted, Hole::None, Hole::Counted]);
+        assert_eq!([2, 2, 1].map(|sequence| index.remove(Sequence(sequence))), [true, false, true]);
         assert_eq!((index.messages, index.first(), index.last()), (3, Some(Sequence(0)), Some(Sequence(4))));
         assert_eq!(index.remove_through(Sequence(0)).chunks, [Sequence(2)]);
         assert_eq!((index.messages, index.first()), (2, Some(Sequence(3))));
-        assert_eq!(index.remove(Sequence(4)), Hole::Counted);
+        assert!(index.remove(Sequence(4)));
         assert_eq!(index.remove_through(Sequence(3)).chunks, [Sequence(4)]);
         assert_eq!((index.messages, index.bytes, index.last()), (0, 0, None));
     }

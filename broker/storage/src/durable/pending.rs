@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use super::cut::Apart;
 use super::growth::Growths;
 use super::inbound::Identifiers;
-use super::index::{Hole, QueueIndex};
+use super::index::QueueIndex;
 use super::outbox::Outbox;
 use crate::record::Record;
 use crate::record::applied::Applied;
@@ -64,8 +64,8 @@ pub(crate) struct Pending {
 pub(crate) struct Work {
     /// Chunks to be looked for and deleted: queue, from, through.
     pub(crate) look_for: Vec<(SessionNumber, Sequence, Sequence)>,
-    /// Entries to be taken out of their chunks, and whether the queue still counts them.
-    pub(crate) holes: Vec<(SessionNumber, Sequence, Hole)>,
+    /// Entries to be taken out of their chunks.
+    pub(crate) holes: Vec<(SessionNumber, Sequence)>,
     /// Queues to be deleted.
     pub(crate) ended: Vec<SessionNumber>,
 }
@@ -207,8 +207,6 @@ impl Pending {
         }
         if let Some((from, to)) = removal.look_for {
             self.work.look_for(session, from, to);
-            // They are found over with all the others, and counted once.
-            self.work.holes.retain(|(number, sequence, _)| *number != session || *sequence > through);
         }
         queue.is_moved = true;
         self.changed.insert(session);
@@ -221,11 +219,10 @@ impl Pending {
             if let Some((_, entry)) = queue.added.remove(place) {
                 queue.added_bytes -= entry.message.len() as u64;
             }
+        } else if queue.index.remove(sequence) {
+            self.work.holes.push((session, sequence));
         } else {
-            match queue.index.remove(sequence) {
-                Hole::None => return,
-                hole => self.work.holes.push((session, sequence, hole)),
-            }
+            return;
         }
         queue.is_moved = true;
         self.changed.insert(session);

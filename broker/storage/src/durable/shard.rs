@@ -22,7 +22,6 @@ use tracing::warn;
 
 use super::cut::{Apart, Order};
 use super::damage::{Watched, is_damage};
-use super::index::Hole;
 use super::pages::{Wishes, next_chunk};
 use super::pending::{Batch, Pending, Rows};
 use super::settings::{FLUSH_INTERVAL, LOG_OBJECTS_MAX};
@@ -536,16 +535,13 @@ impl Writer {
                 rows.insert(Chunk::key(&(session, last)), None);
             }
         }
-        for (session, sequence, hole) in work.holes {
+        for (session, sequence) in work.holes {
             let mut found = shard.rows((session, sequence), (session, Sequence(u64::MAX))).await?;
             let Some(row) = found.next().await.map_err(|error| shard.unreadable(error))? else { continue };
             // Two entries of one chunk may go at the same time.
             let value = rows.get(&row.key[..]).cloned().unwrap_or_else(|| Some(row.value.to_vec()));
             let Some(value) = value else { continue };
             let mut chunk = Chunk::decode(&value).map_err(|error| shard.unreadable(error))?;
-            if hole == Hole::Uncounted {
-                shard.found_over(session, chunk.entries.iter().filter(|entry| entry.sequence == sequence), &mut rows)?;
-            }
             chunk.entries.retain(|entry| entry.sequence != sequence);
             rows.insert(row.key.to_vec(), (!chunk.entries.is_empty()).then(|| chunk.encode()));
         }
