@@ -161,7 +161,7 @@ impl Shard {
         };
         let scan = match scan {
             Some(scan) if goes_on => scan,
-            scan => scan.insert(Scan { rows: self.rows((session, from), end).await?, ahead: None }),
+            scan => scan.insert(Scan { rows: self.rows((session, from), end).await?, queue: session, ahead: None }),
         };
         let mut page = Vec::new();
         let mut bytes = 0;
@@ -210,13 +210,20 @@ impl Drop for Turn {
 /// A scan that goes from queue to queue.
 struct Scan {
     rows: DbIterator,
+    /// The one it is in.
+    queue: SessionNumber,
     /// Read already, of a queue behind the one that was asked for.
     ahead: Option<((SessionNumber, Sequence), Chunk)>,
 }
 
 impl Scan {
-    /// Goes on to `place`. False: that is not ahead.
+    /// Goes on to `place`. False: that is not ahead. A queue that is wanted twice, by a Client that came back meanwhile, is read anew: it may have been
+    /// left behind already.
     async fn go_to(&mut self, place: (SessionNumber, Sequence)) -> bool {
+        if place.0 <= self.queue {
+            return false;
+        }
+        self.queue = place.0;
         match &self.ahead {
             Some((ahead, _)) if *ahead >= place => true,
             _ => {
@@ -245,4 +252,47 @@ pub(super) async fn next_chunk(shard: &Shard, rows: &mut DbIterator) -> Result<O
     let Some(row) = rows.next().await.map_err(|error| shard.unreadable(error))? else { return Ok(None) };
     let decoded = Chunk::decode_key(&row.key).and_then(|place| Ok((place, Chunk::decode(&row.value)?)));
     decoded.map(Some).map_err(|error| shard.unreadable(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use bucketmq_packet::QoS;
+    use bucketmq_packet::message::Message;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+
+    use super::*;
+    use crate::durable::{DurableStore, Place};
+    use crate::shard::{ShardId, Shards};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_queue_that_is_wanted_twice_at_one_time_is_read_twice() {
+        let place = Place { bucket: Arc::new(InMemory::new()), prefix: Path::default(), shards: Shards::new(1).expect("a power of two") };
+        let store = DurableStore::open(&place).await.expect("it opens");
+        let sessions = [1, 1, 2, 3, 3, 3].map(|number| SessionNumber::new(ShardId(0), number));
+        for (at, session) in
+            sessions.iter().enumerate().filter(|(at, session)| sessions.iter().position(|other| other == *session) == Some(*at))
+        {
+            let message = Message::new("t", &[at as u8], b"", QoS::AtLeastOnce, false, None);
+            let entry = QueueEntry { message, identifiers: Box::default(), share: 0, qos: QoS::AtLeastOnce, retain: false };
+            store.append(*session, Sequence(0), entry);
+        }
+        let shard = store.part(ShardId(0));
+        shard.settle().await.expect("it is written");
+        let wanted = sessions.map(|session| {
+            let (page, wished) = oneshot::channel();
+            let wish = Wish { from: Sequence(0), max_entries: 9, max_bytes: usize::MAX };
+            shard.wishes.lock().put(session, Wished { wish, page });
+            wished
+        });
+        shard.wishes.lock().scans += 1;
+        shard.clone().scan().await;
+        for (wished, payload) in wanted.into_iter().zip([0, 0, 2, 3, 3, 3]) {
+            let page = wished.await.expect("it was read").expect("it is readable");
+            let payloads: Vec<_> = page.iter().map(|(_, entry)| entry.message.payload()).collect();
+            assert_eq!(payloads, [[payload]]);
+        }
+        store.close().await.expect("closes");
+    }
 }
