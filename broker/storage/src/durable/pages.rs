@@ -53,21 +53,22 @@ pub(super) struct Wishes {
     waiting: BTreeMap<Place, Wished>,
     next: u64,
     scans: usize,
-    /// Where the last scan ended: the next one goes on from there, so that nobody waits for ever.
-    reached: Option<Place>,
+    /// The last queue a scan has taken: the next one goes on behind it, so that nobody waits for ever, also not for a queue that is wanted page
+    /// after page.
+    reached: Option<SessionNumber>,
 }
 
 impl Wishes {
     /// The next wishes in the order of their places.
     fn take(&mut self) -> Vec<(SessionNumber, Wished)> {
-        let begin = self.reached.map_or(Bound::Unbounded, Bound::Excluded);
+        let begin = self.reached.map_or(Bound::Unbounded, |queue| Bound::Excluded((queue, u64::MAX)));
         let places =
             |range: (Bound<Place>, Bound<Place>)| self.waiting.range(range).take(PAGES_PER_SCAN).map(|(place, _)| *place).collect();
         let mut places_next: Vec<Place> = places((begin, Bound::Unbounded));
         if places_next.is_empty() {
             places_next = places((Bound::Unbounded, Bound::Unbounded));
         }
-        self.reached = places_next.last().copied();
+        self.reached = places_next.last().map(|(queue, _)| *queue);
         places_next.into_iter().filter_map(|place| Some((place.0, self.waiting.remove(&place)?))).collect()
     }
 
@@ -266,17 +267,34 @@ mod tests {
     use crate::shard::{ShardId, Shards};
     use crate::store::Store;
 
+    #[test]
+    fn a_queue_that_is_wanted_again_and_again_keeps_no_other_waiting() {
+        let mut wishes = Wishes::default();
+        let want = |wishes: &mut Wishes, number| {
+            let wish = Wish { from: Sequence(0), max_entries: 1, max_bytes: 1 };
+            wishes.put(SessionNumber(number), Wished { wish, page: oneshot::channel().0 });
+        };
+        let taken = |wishes: &mut Wishes| wishes.take().into_iter().map(|(session, _)| session.0).collect::<Vec<_>>();
+        want(&mut wishes, 9);
+        assert_eq!(taken(&mut wishes), [9]);
+        want(&mut wishes, 2);
+        want(&mut wishes, 9);
+        want(&mut wishes, 10);
+        assert_eq!(taken(&mut wishes), [10], "it goes on behind 9");
+        want(&mut wishes, 10);
+        assert_eq!(taken(&mut wishes), [2, 9, 10]);
+        assert!(taken(&mut wishes).is_empty());
+    }
+
     #[tokio::test]
     async fn a_queue_that_is_wanted_twice_at_one_time_is_read_twice() {
         let place = Place { bucket: Arc::new(InMemory::new()), prefix: Path::default(), shards: Shards::new(1).expect("a power of two") };
         let store = DurableStore::open(&place).await.expect("it opens");
         let sessions = [1, 1, 2, 3, 3, 3].map(|number| SessionNumber::new(ShardId(0), number));
-        for (at, session) in
-            sessions.iter().enumerate().filter(|(at, session)| sessions.iter().position(|other| other == *session) == Some(*at))
-        {
-            let message = Message::new("t", &[at as u8], b"", QoS::AtLeastOnce, false, None);
+        for (at, payload) in [(0, 1), (2, 2), (3, 3)] {
+            let message = Message::new("t", &[payload], b"", QoS::AtLeastOnce, false, None);
             let entry = QueueEntry { message, identifiers: Box::default(), share: 0, qos: QoS::AtLeastOnce, retain: false };
-            store.append(*session, Sequence(0), entry);
+            store.append(sessions[at], Sequence(0), entry);
         }
         let shard = store.part(ShardId(0));
         shard.settle().await.expect("it is written");
@@ -288,7 +306,7 @@ mod tests {
         });
         shard.wishes.lock().scans += 1;
         shard.clone().scan().await;
-        for (wished, payload) in wanted.into_iter().zip([0, 0, 2, 3, 3, 3]) {
+        for (wished, payload) in wanted.into_iter().zip([1, 1, 2, 3, 3, 3]) {
             let page = wished.await.expect("it was read").expect("it is readable");
             let payloads: Vec<_> = page.iter().map(|(_, entry)| entry.message.payload()).collect();
             assert_eq!(payloads, [[payload]]);

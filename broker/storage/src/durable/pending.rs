@@ -236,7 +236,7 @@ impl Pending {
         self.growths.end(session);
         self.identifiers.end(session);
         self.work.look_for.retain(|(number, ..)| *number != session);
-        self.work.holes.retain(|(number, ..)| *number != session);
+        self.work.holes.retain(|(number, _)| *number != session);
         self.work.ended.push(session);
     }
 
@@ -258,7 +258,7 @@ impl Pending {
     /// A chunk has been read behind those that were looked for, by somebody who began at `from`. True: the next one is worth reading too.
     pub(crate) fn learn(&mut self, session: SessionNumber, from: Sequence, chunk: &Chunk) -> bool {
         // What is to be taken out of a chunk still stands there.
-        if self.work.holes.iter().any(|(number, ..)| *number == session) {
+        if self.work.holes.iter().any(|(number, _)| *number == session) {
             return false;
         }
         self.read(session, from, chunk);
