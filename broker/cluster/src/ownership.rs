@@ -345,12 +345,13 @@ impl Keeper {
             Verdict::Asked { answer, by } => {
                 self.confirmation.revoke();
                 match self.objects.change_own(FIRST, version, &answer).await {
-                    Ok(_) => {
-                        info!(by, "another member asks for the shards: giving way");
-                        self.ended.send_if_modified(|ending| ending.is_none().then(|| *ending = Some(Ending::Asked { by })).is_some());
-                    }
+                    Ok(_) => self.give_way(by),
                     Err(error) => debug!(%error, "not answered yet"),
                 }
+            }
+            Verdict::Answered { by } => {
+                self.confirmation.confirm(began.into_std());
+                self.give_way(by);
             }
             Verdict::Lost { to } => {
                 self.confirmation.withhold();
@@ -359,6 +360,17 @@ impl Keeper {
             }
         }
         true
+    }
+
+    fn give_way(&self, by: String) {
+        self.ended.send_if_modified(|ending| {
+            let is_news = ending.is_none();
+            if is_news {
+                info!(by, "another member asks for the shards: giving way");
+                *ending = Some(Ending::Asked { by });
+            }
+            is_news
+        });
     }
 }
 

@@ -16,6 +16,12 @@ pub enum Verdict {
         /// Who.
         by: String,
     },
+    /// The claim is answered: still the owner, for as long as it takes to close the shards. The answer that wrote it may have been lost on its way back, so
+    /// this is what tells that the shards are to be given up.
+    Answered {
+        /// Who asked.
+        by: String,
+    },
     /// Not the owner any more.
     Lost {
         /// Who is; empty when it is nobody.
@@ -39,8 +45,9 @@ impl<'a> Tenure<'a> {
     pub fn read(&self, own: Option<&Own>) -> Verdict {
         match own {
             Some(own) if own.is_owned_by(self.member) => match &own.claim {
-                Some(claim) if !claim.answered => Verdict::Asked { answer: own.answered(), by: claim.member.clone() },
-                _ => Verdict::Confirmed,
+                Some(claim) if claim.answered => Verdict::Answered { by: claim.member.clone() },
+                Some(claim) => Verdict::Asked { answer: own.answered(), by: claim.member.clone() },
+                None => Verdict::Confirmed,
             },
             other => Verdict::Lost { to: other.and_then(|own| own.owner.as_ref()).map_or_else(String::new, |owner| owner.member.clone()) },
         }
@@ -59,7 +66,9 @@ mod tests {
         assert_eq!(tenure.read(Some(&own)), Verdict::Confirmed);
         let claimed = own.claimed(&other);
         let Verdict::Asked { answer, by } = tenure.read(Some(&claimed)) else { panic!("a claim is not passed over") };
-        assert_eq!((by.as_str(), tenure.read(Some(&answer))), ("other", Verdict::Confirmed));
+        assert_eq!(by, "other");
+        // Also when the write that answered was told to have failed.
+        assert_eq!(tenure.read(Some(&answer)), Verdict::Answered { by });
         assert_eq!(tenure.read(Some(&Own::taken(Some(&answer), &other, None))), Verdict::Lost { to: "other".into() });
         assert_eq!(tenure.read(Some(&answer.released())), Verdict::Lost { to: String::new() });
         assert_eq!(tenure.read(None), Verdict::Lost { to: String::new() });

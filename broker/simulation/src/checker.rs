@@ -8,10 +8,7 @@ mod wills;
 use std::collections::HashMap;
 
 use crate::history::{ClientIndex, End, Event, History};
-use crate::scenario::{Lives, Profile};
-
-/// A Session may be over so much earlier than it was promised: a broker counts whole seconds.
-const EARLY_MS: u64 = 1_300;
+use crate::scenario::Profile;
 
 /// Broken promises told one by one.
 const TOLD_MAX: usize = 12;
@@ -60,8 +57,6 @@ pub(crate) struct Connection {
     ended: Option<(u64, End)>,
     /// Something came that shows that the Session is in the bucket.
     proven: bool,
-    /// The Session that is present may be one that an attempt without CONNACK began, after the one the Client knows had expired.
-    unsure: bool,
 }
 
 impl Connection {
@@ -117,22 +112,11 @@ impl<'a> View<'a> {
             Event::Connect { client, will, clean } => {
                 let all = self.connections.entry(*client).or_default();
                 let session = all.last().map_or(0, |last| last.session);
-                all.push(Connection {
-                    asked: at,
-                    clean: *clean,
-                    will: *will,
-                    accepted: None,
-                    session,
-                    ended: None,
-                    proven: false,
-                    unsure: false,
-                });
+                all.push(Connection { asked: at, clean: *clean, will: *will, accepted: None, session, ended: None, proven: false });
             }
             Event::Connected { client, host, present } => {
-                let unsure = *present && self.may_be_another(*client);
                 if let Some(last) = self.connections.get_mut(client).and_then(|all| all.last_mut()) {
                     last.accepted = Some((at, *present, *host));
-                    last.unsure = unsure;
                     last.session += u32::from(!*present);
                 }
             }
@@ -157,21 +141,6 @@ impl<'a> View<'a> {
             }
             Event::Received { .. } | Event::Subscribing { .. } | Event::Wrong { .. } => {}
         }
-    }
-
-    /// Whether an attempt that got no CONNACK may have made a new Session of this Client: it was made when the one before had expired, or nearly.
-    fn may_be_another(&self, client: ClientIndex) -> bool {
-        let (Lives::Seconds(seconds), Some(all)) = (self.profiles[client].lives, self.connections.get(&client)) else { return false };
-        let Some(known) = all.iter().rposition(|connection| connection.accepted.is_some()) else { return false };
-        let gone = all[known].ended.map_or(u64::MAX, |(at, _)| at);
-        let attempts = &all[known + 1..all.len() - 1];
-        attempts.iter().any(|attempt| attempt.asked + EARLY_MS >= gone.saturating_add(u64::from(seconds) * 1_000))
-    }
-
-    /// The Session a Client has is one it may not know.
-    fn is_unsure(&self, client: ClientIndex) -> bool {
-        let session = self.last_session(client);
-        self.connections.get(&client).into_iter().flatten().any(|connection| connection.session == session && connection.unsure)
     }
 
     fn prove(&mut self, client: ClientIndex, at: u64) {

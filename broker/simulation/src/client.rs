@@ -20,6 +20,8 @@ use crate::trace::Trace;
 const CONNACK_MS: u64 = 12_000;
 /// Milliseconds before it tries again when nobody took the connection.
 const RETRY_MS: (u64, u64) = (100, 700);
+/// A Session may be over so much earlier than was promised: a broker counts whole seconds.
+const EARLY_MS: u64 = 1_300;
 /// Largest packet it takes.
 const PACKET_MAX: u32 = 1 << 20;
 
@@ -74,6 +76,8 @@ pub struct Client {
     subscribed: Vec<bool>,
     /// It has given up its Session, and says so until somebody has heard it.
     gives_up: bool,
+    /// When its last connection ended that had got CONNACK.
+    left: Option<u64>,
     /// No more publishing, no more leaving.
     calm: bool,
 }
@@ -112,6 +116,7 @@ impl Client {
             taken: BTreeMap::new(),
             subscribed,
             gives_up: false,
+            left: None,
             calm: false,
         }
     }
@@ -195,7 +200,17 @@ impl Client {
 
     /// Its machine goes away with `host`'s: it hears nothing any more and gives up.
     fn end(&mut self, how: End, around: &mut Around<'_>) {
-        let Some(_) = self.connected.take() else { return };
+        let Some(connected) = self.connected.take() else { return };
+        match (connected.since, self.profile.lives) {
+            (Some(_), _) => self.left = Some(around.now),
+            // It may have begun a new Session, the one before being over, and there is no CONNACK to say so. Whoever cannot know what a Session
+            // that is present would be begins anew.
+            (None, Lives::Seconds(seconds)) => {
+                let over = |left: u64| connected.asked + EARLY_MS >= left + u64::from(seconds) * 1_000;
+                self.gives_up |= self.left.is_some_and(over);
+            }
+            (None, _) => {}
+        }
         around.trace.note(format_args!("client {}: connection ends: {how:?}", self.index));
         around.history.add(around.now, Event::Ended { client: self.index, how });
         self.away_until = around.now + self.dice.between(self.profile.away_ms);

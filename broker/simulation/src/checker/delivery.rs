@@ -112,7 +112,6 @@ fn lost(view: &View<'_>, index: MessageIndex, message: &Message, came: &HashMap<
             && message.expiry.is_none()
             && known.acknowledged <= message.sent
             && times(session) == 0
-            && !view.is_unsure(*client)
             && is_known(view, *client, known, at, host)
         {
             broken.push(format!(

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Connection, View, delivery};
-use crate::history::{End, MessageIndex};
+use crate::history::{End, Message, MessageIndex};
 use crate::scenario::Lives;
 
 /// Who sees Wills: the first Client of every plan.
@@ -47,7 +47,9 @@ fn judge(
         let taken_over = next.first().is_some_and(|next| next.asked < ended + WRITTEN_MS);
         // Nor by one that nobody read: its broker had died in silence.
         let heard = connection.broker_lost(view, ended) > ended;
-        let told = heard && !taken_over && view.is_steady(ended.saturating_sub(100), ended + WRITTEN_MS);
+        // Nor by one that a broker had not come to: it reads no further while too much of what its Client has sent waits to be acknowledged.
+        let read = !view.history.messages.iter().any(|message| message.publisher == client && is_open(message, ended));
+        let told = heard && read && !taken_over && view.is_steady(ended.saturating_sub(100), ended + WRITTEN_MS);
         return (was_fired && told && in_fair_weather(view, ended)).then(|| format!("was published although DISCONNECT came at {ended}"));
     }
     let profile = &view.profiles[client];
@@ -75,6 +77,14 @@ fn judge(
     // A rival may have taken the shards without knowing that the connection was there.
     (surely_due && sure && watched && !was_fired && !view.had_rivals(accepted, view.end))
         .then(|| format!("was never published, its connection ended at {ended}: {how:?}"))
+}
+
+/// At `at` it was sent and not acknowledged.
+fn is_open(message: &Message, at: u64) -> bool {
+    message.qos > 0
+        && message.will_delay.is_none()
+        && message.sent <= at
+        && message.acknowledged.is_none_or(|(acknowledged, _)| acknowledged > at)
 }
 
 /// True when what was written at `at` is in the bucket soon: said by the plan of outages, which the history does not have, so by the acknowledgements

@@ -4,7 +4,7 @@
 //! written or read, up to [`KNOWN_MAX`]. Of a queue whose Client is away only the first few are, because queues shall not be in memory. Beyond what
 //! is known a chunk has to be looked for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::record::cursor::Cursor;
 use crate::store::Sequence;
@@ -46,6 +46,9 @@ pub(crate) struct QueueIndex {
     known_to: Option<Sequence>,
     /// There are chunks beyond the known ones.
     more: bool,
+    /// Entries beyond the known ones, and beyond what is over, that went alone; so many at most as a Client has in flight. True: the queue counts
+    /// them no more. Until their chunk has been read nobody knows their bytes, and not even whether they are there.
+    gone: BTreeMap<Sequence, bool>,
 }
 
 /// What a removal leaves to do in the database.
@@ -61,7 +64,7 @@ impl QueueIndex {
     /// A queue found when the shard was opened: nothing of it is known.
     pub(crate) fn found(cursor: Cursor) -> Self {
         let Cursor { head, next, sent, messages, bytes } = cursor;
-        Self { head, next, sent, messages, bytes, known: VecDeque::new(), known_to: None, more: messages > 0 }
+        Self { head, next, sent, messages, bytes, more: messages > 0, ..Self::default() }
     }
 
     /// Where the queue stands, as it is stored.
@@ -101,8 +104,29 @@ impl QueueIndex {
 
     fn know(&mut self, entries: impl Iterator<Item = (Sequence, u32)> + Clone) {
         let Some((last, _)) = entries.clone().last() else { return };
-        self.known.extend(entries.map(|(sequence, bytes)| Known { sequence, bytes, is_last: sequence == last, is_over: false }));
+        for (sequence, bytes) in entries {
+            let is_last = sequence == last;
+            // The chunk may have been read before it was written without them.
+            let is_over = self.gone.contains_key(&sequence);
+            if is_over {
+                self.count_gone(sequence, bytes);
+            }
+            if is_last || !is_over {
+                self.known.push_back(Known { sequence, bytes, is_last, is_over });
+            }
+        }
         self.known_to = Some(last);
+    }
+
+    /// An entry that went alone was there. True: the queue had counted it until now.
+    pub(crate) fn count_gone(&mut self, sequence: Sequence, bytes: u32) -> bool {
+        match self.gone.get_mut(&sequence) {
+            Some(is_counted) if !*is_counted => *is_counted = true,
+            _ => return false,
+        }
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(u64::from(bytes));
+        true
     }
 
     /// Whether it pays to read another chunk while one is looked for.
@@ -140,13 +164,27 @@ impl QueueIndex {
             self.more = through.0 + 1 < self.next.0;
         }
         self.head = Sequence(through.0 + 1);
+        if removal.look_for.is_none() {
+            self.forget_gone(through);
+        }
         removal
     }
 
-    /// A chunk that was looked for is over: so many entries and bytes.
-    pub(crate) fn found_over(&mut self, messages: u64, bytes: u64) {
-        self.messages = self.messages.saturating_sub(messages);
-        self.bytes = self.bytes.saturating_sub(bytes);
+    /// What went alone has gone with everything else.
+    pub(crate) fn forget_gone(&mut self, through: Sequence) {
+        if !self.gone.is_empty() {
+            self.gone = self.gone.split_off(&Sequence(through.0.saturating_add(1)));
+        }
+    }
+
+    /// An entry of a chunk that was looked for is over. True: the queue had counted it until now.
+    pub(crate) fn found_over(&mut self, sequence: Sequence, bytes: u32) -> bool {
+        if self.gone.contains_key(&sequence) {
+            return self.count_gone(sequence, bytes);
+        }
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(u64::from(bytes));
+        true
     }
 
     /// The entry `sequence` alone is over. True: its chunk has to be written without it.
@@ -168,7 +206,7 @@ impl QueueIndex {
             }
             return true;
         }
-        self.more
+        self.more && self.gone.insert(sequence, false).is_none()
     }
 
     /// The oldest stored entry still wanted, as far as is known.
@@ -195,6 +233,12 @@ mod tests {
 
     fn entries(from: u64, to: u64) -> Vec<(Sequence, u32)> {
         (from..to).map(|sequence| (Sequence(sequence), 10)).collect()
+    }
+
+    fn find_over(index: &mut QueueIndex, from: u64, to: u64) {
+        for sequence in from..to {
+            assert!(index.found_over(Sequence(sequence), 10));
+        }
     }
 
     /// Everything before `sent` may have been sent.
@@ -224,7 +268,7 @@ mod tests {
         let found = || QueueIndex::found(Cursor { head: Sequence(5), next: Sequence(100), sent: Sequence(0), messages: 95, bytes: 950 });
         let mut index = found();
         assert_eq!(index.remove_through(Sequence(20)), Removal { chunks: vec![], look_for: Some((Sequence(5), Sequence(20))) });
-        index.found_over(16, 160);
+        find_over(&mut index, 5, 21);
         assert_eq!((index.messages, index.more), (79, true));
         let mut index = found();
         index.read(Sequence(5), entries(0, 10).into_iter());
@@ -241,12 +285,50 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_alone_from_a_chunk_that_is_not_known_is_counted_once_whoever_finds_it_first() {
+        let found = || {
+            let mut index =
+                QueueIndex::found(Cursor { head: Sequence(0), next: Sequence(100), sent: Sequence(100), messages: 100, bytes: 1000 });
+            assert!(index.remove(Sequence(7)) && !index.remove(Sequence(7)) && index.messages == 100);
+            index
+        };
+        let gone = |index: &mut QueueIndex| index.count_gone(Sequence(7), 10);
+
+        // Its chunk is written without it, then read from before that, then acknowledged.
+        let mut index = found();
+        assert!(gone(&mut index) && !gone(&mut index) && index.messages == 99);
+        index.read(Sequence(0), entries(0, 50).into_iter());
+        assert_eq!((index.messages, index.remove_through(Sequence(49)).chunks), (99, vec![Sequence(49)]));
+        assert_eq!((index.messages, index.bytes), (50, 500));
+
+        // It is read first.
+        let mut index = found();
+        index.read(Sequence(0), entries(0, 8).into_iter());
+        assert_eq!((index.messages, gone(&mut index), index.remove(Sequence(7))), (99, false, false));
+        assert_eq!((index.remove_through(Sequence(6)).chunks, index.messages), (vec![Sequence(7)], 92));
+
+        // All of it is looked for, before and after it was written.
+        for is_written in [false, true] {
+            let mut index = found();
+            if is_written {
+                assert!(gone(&mut index));
+            }
+            assert!(index.remove_through(Sequence(49)).look_for.is_some());
+            for sequence in (0..50).filter(|sequence| !is_written || *sequence != 7) {
+                index.found_over(Sequence(sequence), 10);
+            }
+            index.forget_gone(Sequence(49));
+            assert_eq!((gone(&mut index), index.messages, index.bytes), (false, 50, 500));
+        }
+    }
+
+    #[test]
     fn few_chunks_are_known_of_a_queue_whose_client_is_away_and_many_of_what_is_being_sent() {
         let chunks: Vec<_> = (0..400).map(|chunk| (chunk, chunk + 1)).collect();
         let mut index = stored(&chunks, 0);
         let removal = index.remove_through(Sequence(299));
         assert_eq!((removal.chunks.len(), removal.look_for), (8, Some((Sequence(8), Sequence(299)))));
-        index.found_over(292, 2920);
+        find_over(&mut index, 8, 300);
         assert_eq!((index.messages, index.last()), (100, Some(Sequence(399))));
         assert!(index.wants_more());
         index.read(Sequence(300), entries(300, 400).into_iter());

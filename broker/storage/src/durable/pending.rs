@@ -252,24 +252,38 @@ impl Pending {
     pub(crate) fn read(&mut self, session: SessionNumber, from: Sequence, chunk: &Chunk) {
         let Some(queue) = self.queues.get_mut(&session) else { return };
         let sizes = chunk.entries.iter().map(|entry| (entry.sequence, entry.bytes()));
+        let counted = queue.index.messages;
         queue.index.read(from, sizes);
+        if queue.index.messages != counted {
+            // Something in it had gone alone.
+            queue.is_moved = true;
+            self.changed.insert(session);
+        }
     }
 
     /// A chunk has been read behind those that were looked for, by somebody who began at `from`. True: the next one is worth reading too.
     pub(crate) fn learn(&mut self, session: SessionNumber, from: Sequence, chunk: &Chunk) -> bool {
-        // What is to be taken out of a chunk still stands there.
-        if self.work.holes.iter().any(|(number, _)| *number == session) {
-            return false;
-        }
         self.read(session, from, chunk);
         self.queues.get(&session).is_some_and(|queue| queue.index.wants_more())
     }
 
-    /// A chunk that had to be looked for is over.
-    pub(crate) fn found_over(&mut self, session: SessionNumber, messages: u64, bytes: u64) {
+    /// Entries of a chunk that had to be looked for are over: how many of them the queue had counted until now, and their bytes.
+    pub(crate) fn found_over<'a>(&mut self, session: SessionNumber, entries: impl Iterator<Item = &'a Queued>) -> (u64, u64) {
+        let Some(queue) = self.queues.get_mut(&session) else { return (0, 0) };
+        let counted = entries.filter(|entry| queue.index.found_over(entry.sequence, entry.bytes()));
+        counted.fold((0, 0), |(messages, bytes), entry| (messages + 1, bytes + u64::from(entry.bytes())))
+    }
+
+    /// Everything up to and with `through` has been looked for.
+    pub(crate) fn looked_for(&mut self, session: SessionNumber, through: Sequence) {
         if let Some(queue) = self.queues.get_mut(&session) {
-            queue.index.found_over(messages, bytes);
+            queue.index.forget_gone(through);
         }
+    }
+
+    /// An entry that went alone was in its chunk. True: the queue had counted it until now.
+    pub(crate) fn count_gone(&mut self, session: SessionNumber, entry: &Queued) -> bool {
+        self.queues.get_mut(&session).is_some_and(|queue| queue.index.count_gone(entry.sequence, entry.bytes()))
     }
 
     /// What the queue holds.

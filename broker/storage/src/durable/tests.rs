@@ -312,9 +312,11 @@ async fn whatever_was_done_to_queues_they_stand_after_a_crash_where_they_stood()
                 let Cursor { head, next, .. } = store.cursor(session);
                 match below(20) {
                     0 if next > head => _ = store.remove_through(session, Sequence(head.0 + below(next.0 - head.0))),
+                    1 if next > head => _ = store.remove(session, Sequence(head.0 + below(next.0 - head.0))),
                     2 => _ = store.write(shard, std::mem::take(Batch::default().sent(session, next))),
                     // Numbers leave gaps.
                     3 => _ = store.append(session, Sequence(next.0 + 5), entry("gap")),
+                    4 => assert!(payloads(&store, session, head.0, 6).await.len() <= 6),
                     _ => _ = store.append(session, next, entry("message")),
                 }
             }

@@ -21,7 +21,7 @@ use crate::durable::pages::next_chunk;
 use crate::durable::pending::{Batch, Rows};
 use crate::durable::settings::{FLUSH_INTERVAL, LOG_OBJECTS_MAX};
 use crate::record::cursor::Cursor;
-use crate::record::queue::{Chunk, Queued};
+use crate::record::queue::Chunk;
 use crate::record::{Kind, Record};
 use crate::store::{ReadError, Sequence, SessionNumber};
 
@@ -225,7 +225,9 @@ impl Writer {
         for (session, from, to) in work.look_for {
             let mut found = shard.rows((session, from), (session, Sequence(u64::MAX))).await?;
             while let Some((_, chunk)) = next_chunk(shard, &mut found).await? {
-                self.found_over(session, chunk.entries.iter().filter(|entry| (from..=to).contains(&entry.sequence)), &mut rows)?;
+                let over = chunk.entries.iter().filter(|entry| (from..=to).contains(&entry.sequence));
+                let (messages, bytes) = shard.pending.lock().found_over(session, over);
+                self.correct_cursor(session, messages, bytes, &mut rows)?;
                 let Some(last) = chunk.entries.last().map(|entry| entry.sequence) else { continue };
                 if last > to {
                     // What goes next has not to be looked for again.
@@ -236,6 +238,7 @@ impl Writer {
                 }
                 rows.insert(Chunk::key(&(session, last)), None);
             }
+            shard.pending.lock().looked_for(session, to);
         }
         for (session, sequence) in work.holes {
             let mut found = shard.rows((session, sequence), (session, Sequence(u64::MAX))).await?;
@@ -244,7 +247,11 @@ impl Writer {
             let value = rows.get(&row.key[..]).cloned().unwrap_or_else(|| Some(row.value.to_vec()));
             let Some(value) = value else { continue };
             let mut chunk = Chunk::decode(&value).map_err(|error| shard.unreadable(error))?;
-            chunk.entries.retain(|entry| entry.sequence != sequence);
+            if let Some(entry) = chunk.entries.extract_if(.., |entry| entry.sequence == sequence).next()
+                && shard.pending.lock().count_gone(session, &entry)
+            {
+                self.correct_cursor(session, 1, u64::from(entry.bytes()), &mut rows)?;
+            }
             rows.insert(row.key.to_vec(), (!chunk.entries.is_empty()).then(|| chunk.encode()));
         }
         let mut last = None;
@@ -265,9 +272,7 @@ impl Writer {
     }
 
     /// Entries that a queue still counted are over. The cursor in `rows` did not know of them; the one in memory may already be ahead of it.
-    fn found_over<'a>(&self, session: SessionNumber, over: impl Iterator<Item = &'a Queued>, rows: &mut Rows) -> Result<(), ReadError> {
-        let (messages, bytes) = over.fold((0, 0), |(messages, bytes), entry| (messages + 1, bytes + u64::from(entry.bytes())));
-        self.shard.pending.lock().found_over(session, messages, bytes);
+    fn correct_cursor(&self, session: SessionNumber, messages: u64, bytes: u64, rows: &mut Rows) -> Result<(), ReadError> {
         if let Some(Some(value)) = rows.get_mut(&Cursor::key(&session)) {
             let cursor = Cursor::decode(value).map_err(|error| self.shard.unreadable(error))?;
             let (messages, bytes) = (cursor.messages.saturating_sub(messages), cursor.bytes.saturating_sub(bytes));
