@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::history::Message;
+use crate::scenario::Lives;
 
 /// Client 0 is the witness, 1 publishes.
 struct Story {
@@ -139,27 +140,8 @@ fn a_session_that_was_promised_is_there_and_one_that_is_over_is_not() {
 }
 
 #[test]
-fn a_session_that_an_attempt_without_connack_may_have_begun_is_owed_nothing() {
-    let owed = |attempt: u64| {
-        let mut story = Story::new().with(profile(Lives::Seconds(5), "t/1", false));
-        story.joins(1, 100, false);
-        story.at(110, Event::Subscribing { client: 1, filter: "t/1".to_owned() });
-        story.at(110, Event::Subscribed { client: 1, filter: "t/1".to_owned(), qos: 1 });
-        let message = story.publishes(200, 1, "t/1", true);
-        story.receives(0, 210, message, false);
-        story.at(1_000, Event::Ended { client: 1, how: End::Goodbye });
-        story.at(attempt, Event::Connect { client: 1, will: None, clean: false });
-        story.at(attempt + 10, Event::Ended { client: 1, how: End::Cut });
-        story.joins(1, attempt + 20, true);
-        story.broken()
-    };
-    assert!(owed(2_000).contains("client 1 never got 0 of t/1"));
-    assert_eq!(owed(6_100), "");
-}
-
-#[test]
 fn a_will_is_published_when_its_connection_broke_and_only_then() {
-    let life = |how, fires| {
+    let life = |how, fires, behind: Option<bool>| {
         let mut story = Story::new().with(profile(Lives::Connection, "x", false));
         let will = story.publishes(100, 2, "w/1", false);
         story.at(100, Event::Connect { client: 1, will: Some(will), clean: true });
@@ -169,6 +151,9 @@ fn a_will_is_published_when_its_connection_broke_and_only_then() {
             let message = story.publishes(at, 1, "t/1", true);
             story.receives(0, at + 1, message, false);
         }
+        if let Some(acknowledged) = behind {
+            story.publishes(7_900, 1, "t/2", acknowledged);
+        }
         story.at(8_000, Event::Ended { client: 1, how });
         if fires {
             story.receives(0, 8_100, will, false);
@@ -176,10 +161,12 @@ fn a_will_is_published_when_its_connection_broke_and_only_then() {
         story.joins(0, 30_000, true);
         story.broken()
     };
-    assert_eq!(life(End::Goodbye, false), "");
-    assert_eq!(life(End::Cut, true), "");
-    assert!(life(End::Goodbye, true).contains("was published although DISCONNECT came"));
-    assert!(life(End::Cut, false).contains("was never published"));
+    assert_eq!(life(End::Goodbye, false, None), "");
+    assert_eq!(life(End::Cut, true, None), "");
+    assert!(life(End::Goodbye, true, None).contains("was published although DISCONNECT came"));
+    assert!(life(End::Goodbye, true, Some(true)).contains("was published although DISCONNECT came"));
+    assert_eq!(life(End::Goodbye, true, Some(false)), "", "the broker may not have come to it");
+    assert!(life(End::Cut, false, None).contains("was never published"));
 }
 
 #[test]
