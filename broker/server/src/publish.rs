@@ -491,10 +491,12 @@ type StoreIn<'a> = dyn FnMut(ShardId, &mut dyn FnMut()) -> Option<Position> + 'a
 pub fn publish_single(broker: &Broker, single: &Single, from: SessionNumber, wakes: &mut Wakes, store_in: &mut StoreIn<'_>) {
     let limits = broker.limits.load();
     let run = single.run();
-    if from == BROKER_ITSELF && single.retains() {
-        keep_retained(broker, &run, &limits, &mut wakes.waits);
-    }
-    let matches = broker.matches(run.topic, OWN_MATCHES_MAX);
+    let found = match from == BROKER_ITSELF && single.retains() {
+        true => retain_single(broker, &run, &limits, wakes, store_in),
+        false => None,
+    };
+    let retained_in = found.is_some().then(|| broker.shards.of(run.topic));
+    let matches = found.unwrap_or_else(|| broker.matches(run.topic, OWN_MATCHES_MAX));
     if matches.plain.is_empty() && matches.shared.is_empty() {
         // Nobody has to be interested in the broker's own figures.
         if !run.topic.starts_with("$SYS/") {
@@ -504,7 +506,8 @@ pub fn publish_single(broker: &Broker, single: &Single, from: SessionNumber, wak
     }
     // [MQTT-3.8.3-3] No Local.
     let wanted = |matched: &&Matched<ClientRef>| !(matched.no_local && matched.subscriber.number == from);
-    let mut stored: Vec<_> = matches.plain.iter().filter(wanted).filter(|matched| matched.subscriber.stored).collect();
+    let is_stored = |matched: &&Matched<ClientRef>| matched.subscriber.stored && Some(matched.subscriber.shard) != retained_in;
+    let mut stored: Vec<_> = matches.plain.iter().filter(wanted).filter(is_stored).collect();
     for matched in matches.plain.iter().filter(wanted).filter(|matched| !matched.subscriber.stored) {
         broker.deliver_run(&run, matched, &limits, wakes);
     }
@@ -523,6 +526,31 @@ pub fn publish_single(broker: &Broker, single: &Single, from: SessionNumber, wak
     for group in &matches.shared {
         broker.deliver_shared(&run, group, from, &limits, wakes);
     }
+}
+
+/// Retains a message of the broker's own, and brings it to the Sessions in the shard of its topic, which has to know both or neither: a Will that is
+/// offered again after a crash must not take the place of what was retained after it. What matched comes back when that was done now.
+fn retain_single(
+    broker: &Broker,
+    run: &Run<'_>,
+    limits: &Limits,
+    wakes: &mut Wakes,
+    store_in: &mut StoreIn<'_>,
+) -> Option<Arc<Matches<ClientRef>>> {
+    let shard = broker.shards.of(run.topic);
+    let mut found = None;
+    let position = store_in(shard, &mut || {
+        keep_retained(broker, run, limits, &mut wakes.waits);
+        let matches = broker.matches(run.topic, OWN_MATCHES_MAX);
+        for matched in matches.plain.iter().filter(|matched| matched.subscriber.stored && matched.subscriber.shard == shard) {
+            broker.deliver_run(run, matched, limits, wakes);
+        }
+        found = Some(matches);
+    });
+    if let Some(position) = position {
+        wakes.waits.add(shard, position);
+    }
+    found
 }
 
 impl Connection {

@@ -180,6 +180,38 @@ fn the_will_of_a_client_that_was_connected_fires_after_its_delay_unless_it_comes
 }
 
 #[test]
+fn a_retained_will_does_not_come_back_over_what_was_retained_after_it() {
+    let mut broker = Broker::start(STORED);
+    for (topic, newer) in [("state/1", b"up".as_slice()), ("state/2", b"")] {
+        let mut witness = broker.client("witness");
+        witness.subscribe(topic, QoS::AtLeastOnce);
+        let will = Will {
+            topic,
+            payload: b"down",
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            delay_interval: 0,
+            message_expiry_interval: None,
+            forward: std::borrow::Cow::Borrowed(b""),
+        };
+        drop(Client::over(tcp(broker.address), &Connect { will: Some(will), ..connect("device", true, None) }).unwrap());
+        assert_eq!(witness.next(), Came::Publish(topic.into(), b"down".to_vec()));
+        let mut publisher = broker.client("publisher");
+        publisher.send(&Packet::Publish(Publish { retain: true, ..publish(topic, newer, QoS::AtLeastOnce) }));
+        assert_eq!(publisher.next(), Came::PubAck(ReasonCode::Success));
+        // At once: it is not written yet that the Will went out.
+        broker.crash();
+        pass(WRITTEN);
+        let mut reader = broker.client("reader");
+        reader.subscribe(topic, QoS::AtMostOnce);
+        match newer {
+            b"" => assert!(reader.is_quiet()),
+            _ => assert_eq!(reader.next(), Came::Publish(topic.into(), newer.to_vec())),
+        }
+    }
+}
+
+#[test]
 fn messages_of_a_shared_subscription_wait_for_a_member() {
     let mut broker = Broker::start(STORED);
     let (mut member, _) = resume(&broker, "member");
