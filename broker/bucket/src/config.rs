@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub use snapshots::{Schedule, SnapshotsConfig};
 pub use url::{AzureUrl, BucketUrl, GcsUrl, S3Url};
 
+/// Nobody should wait longer for an acknowledgement than that and a write.
+const MIN_FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
 /// The bucket and the limits of its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +36,10 @@ pub struct BucketConfig {
     /// Attempts of one request, the first included. 4, with waits that grow from 100 ms to 2 s: who asks decides about more.
     #[schemars(range(min = 1, max = 10))]
     pub max_attempts: u32,
+    /// At least so long from the beginning of one write to a shard's log to that of the next, at most 1 s. 0 s: as soon as the write before is back. Acknowledgements of QoS 1 and 2 wait longer by as much at most, and a busy shard asks for fewer PUTs: with 250 ms four a second. Comes into force with a reload.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub min_flush_interval: Duration,
     /// Snapshots that the broker takes by itself.
     pub snapshots: SnapshotsConfig,
 }
@@ -68,6 +75,7 @@ impl BucketConfig {
             attempt_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             max_attempts: 4,
+            min_flush_interval: Duration::ZERO,
             snapshots: SnapshotsConfig::default(),
         }
     }
@@ -92,6 +100,9 @@ impl BucketConfig {
         }
         if !(1..=10).contains(&self.max_attempts) {
             return Err(ConfigError::new("max_attempts", "is from 1 to 10"));
+        }
+        if self.min_flush_interval > MIN_FLUSH_INTERVAL_MAX {
+            return Err(ConfigError::new("min_flush_interval", "is at most 1s: Clients wait so long for their acknowledgements"));
         }
         if !(1..=1000).contains(&self.snapshots.retain) {
             return Err(ConfigError::new("snapshots.retain", "is from 1 to 1000"));

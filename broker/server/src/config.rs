@@ -162,7 +162,7 @@ impl Loaded {
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let changed = [
         ("admin.listen", old.admin.listen != new.admin.listen),
-        ("bucket", old.bucket != new.bucket),
+        ("bucket", old.bucket != bucket_until_restart(old, new)),
         ("cluster", old.cluster != new.cluster),
         ("log.format", old.log.format != new.log.format),
         ("sys_topics.interval", old.sys_topics.interval != new.sys_topics.interval),
@@ -170,10 +170,15 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
+/// What is in force of `[bucket]` after a reload.
+fn bucket_until_restart(old: &Config, new: &Config) -> bucketmq_bucket::BucketConfig {
+    bucketmq_bucket::BucketConfig { min_flush_interval: new.bucket.min_flush_interval, ..old.bucket.clone() }
+}
+
 /// Puts the values that wait for a restart back to what is in force, so that the configuration kept after a reload, and its hash, are the truth.
 pub fn keep_until_restart(old: &Config, new: &mut Config) {
     new.admin.listen.clone_from(&old.admin.listen);
-    new.bucket.clone_from(&old.bucket);
+    new.bucket = bucket_until_restart(old, new);
     new.cluster.clone_from(&old.cluster);
     new.log.format = old.log.format;
     new.sys_topics.interval = old.sys_topics.interval;

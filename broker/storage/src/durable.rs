@@ -217,6 +217,13 @@ impl DurableStore {
         self.parts.iter().filter_map(|shard| Some((shard.id, shard.refused()?.to_owned()))).collect()
     }
 
+    /// From now on each shard's log is flushed at most once in `interval`; zero, as it is at first: as soon as the flush before is back.
+    pub fn set_min_flush_interval(&self, interval: Duration) {
+        for part in &self.parts {
+            part.set_min_flush_interval(interval);
+        }
+    }
+
     /// Waits until a shard takes no more writes, and says why: whoever else is writing there now has taken all of them, or soon will.
     pub async fn failed(&self) -> DurableError {
         let mut waiting: Vec<_> = self.parts.iter().map(|shard| Box::pin(shard.failed())).collect();

@@ -118,6 +118,7 @@ fn limits_that_contradict_each_other_are_refused() {
         (BucketConfig { attempt_timeout: Duration::from_secs(31), ..good.clone() }, "attempt_timeout"),
         (BucketConfig { connect_timeout: Duration::from_secs(11), ..good.clone() }, "connect_timeout"),
         (BucketConfig { max_attempts: 0, ..good.clone() }, "max_attempts"),
+        (BucketConfig { min_flush_interval: Duration::from_millis(1001), ..good.clone() }, "min_flush_interval"),
     ] {
         assert_eq!(config.validate().unwrap_err().key, key);
     }

@@ -389,14 +389,18 @@ fn a_reload_reads_the_file_again_and_keeps_the_flags() {
     let loaded = Config::load(Some(file.path()), variables(&[("BUCKETMQ_LIMITS__MAX_QOS", "1")]), &flags).unwrap();
     assert_eq!(loaded.reload().unwrap(), loaded);
 
-    std::fs::write(file.path(), "[log]\nlevel = 'debug'\nformat = 'json'\n[bucket]\nurl = 'memory://'\n[sys_topics]\ninterval = '1s'\n")
-        .unwrap();
+    std::fs::write(
+        file.path(),
+        "[log]\nlevel = 'debug'\nformat = 'json'\n[bucket]\nmax_attempts = 2\nmin_flush_interval = '1s'\n[sys_topics]\ninterval = '1s'\n",
+    )
+    .unwrap();
     let mut next = loaded.reload().unwrap();
     assert_eq!((next.config.log.level.as_str(), next.config.limits.max_qos, next.config.admin.listen.as_str()), ("debug", 1, "[::1]:1"));
-    assert_eq!(restart_needed(&loaded.config, &next.config), ["log.format", "sys_topics.interval"]);
+    assert_eq!(restart_needed(&loaded.config, &next.config), ["bucket", "log.format", "sys_topics.interval"]);
     assert_ne!(loaded.hash(), next.hash());
     keep_until_restart(&loaded.config, &mut next.config);
     assert!(restart_needed(&loaded.config, &next.config).is_empty() && next.config.log.level == "debug");
+    assert_eq!((next.config.bucket.max_attempts, next.config.bucket.min_flush_interval), (4, Duration::from_secs(1)));
 
     std::fs::write(file.path(), "[log]\nlevl = 'debug'\n").unwrap();
     assert!(loaded.reload().unwrap_err().to_string().contains(":2:1: log.levl: unknown key, did you mean `level`?"));

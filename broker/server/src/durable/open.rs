@@ -109,6 +109,13 @@ impl State {
         Ok(broker)
     }
 
+    /// At least so long from one write to a shard's log to the next.
+    pub fn set_min_flush_interval(&self, interval: Duration) {
+        if let Self::Bucket { store, .. } = self {
+            store.set_min_flush_interval(interval);
+        }
+    }
+
     /// The shard whose write has been under way longest, and how long.
     pub fn slowest_write(&self) -> Option<(ShardId, Duration)> {
         match self {

@@ -85,6 +85,7 @@ impl Term<'_> {
         self.process.log.set_level(&new.config.log.level)?;
         self.listeners.totals().set_max_connections(u64::from(new.config.limits.max_connections));
         self.listeners.totals().set_max_connection_rate(u64::from(new.config.limits.max_connection_rate));
+        self.state.set_min_flush_interval(new.config.bucket.min_flush_interval);
         self.broker.limits.store(Arc::new(new.config.limits.clone()));
         self.process.health.set_config_hash(new.hash());
         self.process.loaded = new;

@@ -39,7 +39,7 @@ pub(super) struct Term<'a> {
     pub(super) process: &'a mut Process,
     pub(super) broker: Arc<Broker>,
     pub(super) listeners: Listeners,
-    state: Arc<State>,
+    pub(super) state: Arc<State>,
     held: Option<Held>,
     /// Ends with the term.
     _tasks: JoinSet<()>,
@@ -261,6 +261,7 @@ async fn open(
 ) -> anyhow::Result<(Arc<State>, Arc<Broker>)> {
     let access = Access::load(&loaded.config.access)?;
     let state = State::open(bucket).await?;
+    state.set_min_flush_interval(loaded.config.bucket.min_flush_interval);
     let limits = loaded.config.limits.clone();
     let broker = Arc::new(state.broker(limits, access, confirmation.clone(), metrics.clone()).await?);
     broker.know();

@@ -54,6 +54,8 @@ pub(crate) struct Shard {
     pub(crate) unwritten: AtomicU64,
     /// Bytes in the database that are not in the bucket.
     pub(crate) unflushed: AtomicU64,
+    /// From the beginning of one flush of the log to that of the next, at least; nanoseconds.
+    min_flush_interval: AtomicU64,
     /// When the write that is under way began.
     writing_since: Mutex<Option<Instant>>,
     /// Tasks to be woken when a change is durable.
@@ -102,6 +104,7 @@ impl Shard {
             together: RwLock::new(()),
             unwritten: AtomicU64::new(0),
             unflushed: AtomicU64::new(0),
+            min_flush_interval: AtomicU64::new(0),
             writing_since: Mutex::new(None),
             wakers: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
@@ -109,6 +112,13 @@ impl Shard {
             wake: Notify::new(),
             wishes: Mutex::default(),
         })
+    }
+
+    /// At least so long from the beginning of one flush of the log to that of the next.
+    pub(crate) fn set_min_flush_interval(&self, interval: Duration) {
+        self.min_flush_interval.store(interval.as_nanos() as u64, Ordering::Relaxed);
+        // It may be waiting for the end of a longer one.
+        self.wake.notify_one();
     }
 
     /// Why this shard is refused, if it is.

@@ -364,6 +364,34 @@ async fn rows_of_the_outbox_come_back_until_all_of_their_record_are_done_with() 
 }
 
 #[tokio::test]
+async fn flushes_keep_the_distance_that_is_asked_for_and_no_longer_than_it_is() {
+    let place = place();
+    let store = open(&place).await;
+    let session = SessionNumber::new(ShardId(1), 1);
+    own(&store, session);
+    let append = async || {
+        let (position, began) = (store.append(session, store.cursor(session).next, entry("message")), std::time::Instant::now());
+        store.wait_durable(ShardId(1), position).await.expect("durable");
+        began.elapsed()
+    };
+    append().await;
+    let pause = Duration::from_millis(400);
+    store.set_min_flush_interval(pause);
+    let began = std::time::Instant::now();
+    append().await;
+    let (second, third) = (append().await, append().await);
+    assert!(began.elapsed() > pause * 2 && second > pause / 2 && third > pause / 2, "{second:?} {third:?}");
+    // Who waits already does not wait for the end of what is not asked for any more.
+    store.set_min_flush_interval(Duration::from_secs(600));
+    let (waited, ()) = tokio::join!(append(), async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        store.set_min_flush_interval(Duration::ZERO);
+    });
+    assert!(waited < pause, "{waited:?}");
+    store.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn a_queue_that_ends_before_its_batch_leaves_an_idle_shard() {
     let place = place();
     let store = open(&place).await;

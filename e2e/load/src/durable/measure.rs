@@ -63,8 +63,12 @@ impl Measured {
 
 impl Setup<'_> {
     fn place(&self) -> anyhow::Result<(Bucket, Broker)> {
+        self.place_with(&[])
+    }
+
+    fn place_with(&self, environment: &[(&str, &str)]) -> anyhow::Result<(Bucket, Broker)> {
         let bucket = Bucket::start()?;
-        let broker = Broker::start(self.binary, Some(&bucket))?;
+        let broker = Broker::start_with(self.binary, Some(&bucket), environment)?;
         thread::sleep(self.settle());
         Ok((bucket, broker))
     }
@@ -291,7 +295,7 @@ pub fn recovery(setup: &Setup<'_>) -> anyhow::Result<Measured> {
     let address = broker.address;
     let killed = Instant::now();
     broker.kill()?;
-    let mut broker = Broker::spawn(setup.binary, Some(&bucket), address)?;
+    let mut broker = Broker::spawn(setup.binary, Some(&bucket), address, &[])?;
     while session_present(address, &flow::client_id(0), true) != Some(true) {
         broker.check()?;
         anyhow::ensure!(killed.elapsed() < BACK, "the broker is not back");
@@ -367,9 +371,9 @@ fn bytes_each(setup: &Setup<'_>, lasts: bool) -> anyhow::Result<f64> {
     Ok(grown / count as f64)
 }
 
-/// Requests of a steady life: Sessions that last, connected, at `rate` messages a second.
-pub fn cost(setup: &Setup<'_>, rate: f64) -> anyhow::Result<Measured> {
-    let (bucket, broker) = setup.place()?;
+/// Requests of a steady life: Sessions that last, connected, at `rate` messages a second, with `min_flush_interval`.
+pub fn cost(setup: &Setup<'_>, rate: f64, min_flush_interval: &str) -> anyhow::Result<Measured> {
+    let (bucket, broker) = setup.place_with(&[("BUCKETMQ_BUCKET__MIN_FLUSH_INTERVAL", min_flush_interval)])?;
     let count = setup.scale.publishers;
     let amount = Amount::Time(Duration::from_secs_f64(setup.scale.cost_seconds));
     let load = Load { rate: Some(rate), ..setup.load(1, amount) };

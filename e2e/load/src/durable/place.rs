@@ -145,7 +145,12 @@ pub struct Broker {
 impl Broker {
     /// Starts `binary` over `bucket`, or in memory, and waits until it lets a Client in.
     pub fn start(binary: &Path, bucket: Option<&Bucket>) -> anyhow::Result<Self> {
-        let mut broker = Self::spawn(binary, bucket, free_address()?)?;
+        Self::start_with(binary, bucket, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_with(binary: &Path, bucket: Option<&Bucket>, environment: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let mut broker = Self::spawn(binary, bucket, free_address()?, environment)?;
         let began = Instant::now();
         while session_present(broker.address, "is-it-there", false).is_none() {
             broker.check()?;
@@ -156,7 +161,7 @@ impl Broker {
     }
 
     /// Starts it at `address`, where it will listen some time later.
-    pub fn spawn(binary: &Path, bucket: Option<&Bucket>, address: SocketAddr) -> anyhow::Result<Self> {
+    pub fn spawn(binary: &Path, bucket: Option<&Bucket>, address: SocketAddr, environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = File::create(folder.path().join("log"))?;
         let mut command = Command::new(binary);
@@ -169,6 +174,7 @@ impl Broker {
         command.env("BUCKETMQ_LIMITS__SESSION_QUEUE_MESSAGES", "1000000").env("BUCKETMQ_LIMITS__SESSION_QUEUE_BYTES", "1GiB");
         // These Clients send no PINGREQ.
         command.env("BUCKETMQ_LIMITS__KEEP_ALIVE_DEFAULT", "0s");
+        command.envs(environment.iter().copied());
         command.current_dir(folder.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // SAFETY: between fork and exec only a system call is made, which takes a number.
         unsafe {

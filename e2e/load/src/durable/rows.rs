@@ -216,13 +216,19 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "cost-1k",
         title: |scale| format!("{} connected Sessions that last get {:.0} msg/s, QoS 1", scale.publishers, scale.cost_rates[0]),
-        run: |setup| measure::cost(setup, setup.scale.cost_rates[0]),
+        run: |setup| measure::cost(setup, setup.scale.cost_rates[0], "0s"),
+        figures: COST,
+    },
+    Row {
+        name: "cost-1k-250ms",
+        title: |scale| format!("the same {:.0} msg/s with `bucket.min_flush_interval = \"250ms\"`", scale.cost_rates[0]),
+        run: |setup| measure::cost(setup, setup.scale.cost_rates[0], "250ms"),
         figures: COST,
     },
     Row {
         name: "cost-50k",
         title: |scale| format!("{} connected Sessions that last get {:.0} msg/s, QoS 1", scale.publishers, scale.cost_rates[1]),
-        run: |setup| measure::cost(setup, setup.scale.cost_rates[1]),
+        run: |setup| measure::cost(setup, setup.scale.cost_rates[1], "0s"),
         figures: COST,
     },
 ];

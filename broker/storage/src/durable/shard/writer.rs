@@ -1,11 +1,13 @@
 //! The task of a shard, which writes what the shard has taken.
 //!
 //! It writes changes as one batch and flushes the log: at once when somebody waits and the flush before is back, otherwise after [`FLUSH_INTERVAL`];
-//! an idle shard writes nothing. So there is one PUT in flight at most, and under load it carries more instead of being followed sooner.
+//! an idle shard writes nothing. So there is one PUT in flight at most, and under load it carries more instead of being followed sooner. Who wants to
+//! pay for fewer of them sets how long from one to the next it takes at least.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use slatedb::config::{FlushOptions, FlushType};
@@ -74,6 +76,7 @@ impl Writer {
         let shard = self.shard.clone();
         let mut status = self.db.subscribe();
         let mut flush = None;
+        let mut last_flush: Option<Instant> = None;
         // (number of the last change, sequence in the database, bytes) of batches that are not durable yet.
         let mut unflushed: Vec<(u64, u64, u64)> = Vec::new();
         loop {
@@ -92,9 +95,12 @@ impl Writer {
             if (dirty || is_apart) && self.dirty_since.is_none() {
                 self.dirty_since = Some(Instant::now());
             }
-            let due = self.dirty_since.map(|since| since + FLUSH_INTERVAL);
             let hurry = wanted.durable > progress.durable;
-            let flush_now = flush.is_none() && (hurry || due.is_some_and(|due| due <= Instant::now()));
+            let now = Instant::now();
+            let pause = Duration::from_nanos(shard.min_flush_interval.load(Ordering::Relaxed));
+            let due = if hurry { Some(now) } else { self.dirty_since.map(|since| since + FLUSH_INTERVAL) };
+            let due = due.map(|due| last_flush.map_or(due, |last| due.max(last + pause)));
+            let flush_now = flush.is_none() && due.is_some_and(|due| due <= now);
             if is_apart || wanted.written > progress.written || flush_now {
                 shard.writing_since.lock().get_or_insert_with(Instant::now);
                 let written = self.write().await;
@@ -119,6 +125,7 @@ impl Writer {
                 if flush_now {
                     // Also when nothing was left to write: it would be due for ever.
                     self.dirty_since = None;
+                    last_flush = Some(now);
                     flush = (!unflushed.is_empty()).then(|| Box::pin(self.flush()));
                     *shard.writing_since.lock() = flush.is_some().then(Instant::now);
                 }
