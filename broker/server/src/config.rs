@@ -162,7 +162,7 @@ impl Loaded {
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let changed = [
         ("admin.listen", old.admin.listen != new.admin.listen),
-        ("bucket", old.bucket != bucket_until_restart(old, new)),
+        ("bucket", new.bucket != bucket_until_restart(old, new)),
         ("cluster", old.cluster != new.cluster),
         ("log.format", old.log.format != new.log.format),
         ("sys_topics.interval", old.sys_topics.interval != new.sys_topics.interval),
