@@ -66,6 +66,11 @@ impl<'a> RetainedImport<'a> {
         &self.report
     }
 
+    /// Topics that came, whatever became of them.
+    pub fn topics(&self) -> u64 {
+        self.topics.len() as u64
+    }
+
     /// Takes what has come at `now`, milliseconds since 1970. True: nothing came for its topic before.
     pub async fn take(&mut self, taken: Taken<'_>, now: u64) -> Result<bool, WriteError> {
         let topic = taken.topic;

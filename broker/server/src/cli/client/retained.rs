@@ -2,11 +2,13 @@
 //!
 //! MQTT does not say where they end. Here they do when for a while no topic has come that did not come before, and the answer to a PINGREQ sent then
 //! shows that the Server has nothing more on its way and the connection lives. Filters are subscribed to one after another, so that no more waits in
-//! the Server at a time than has to: it may drop what it cannot queue, and does not say so.
+//! the Server at a time than has to: it may drop what it cannot queue, and does not say so. Mosquitto does that, and it counts what it has in `$SYS`:
+//! where everything is asked for, that number is asked for as well.
 //!
 //! With 5.0, Retain As Published tells what is retained among what is published meanwhile, so each topic ends with its newest value. Before 5.0 a
 //! Server sends it with RETAIN 0, and it cannot be told from other messages.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bucketmq_packet::topic::check_filter;
@@ -24,14 +26,21 @@ const RECEIVE_MAXIMUM: u16 = u16::MAX;
 /// For the answer to the PINGREQ at the end.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
+const EVERYTHING: &str = "#";
+const FIGURES: &str = "$SYS/#";
+/// Mosquitto's figure: all retained messages, those below `$SYS` included.
+const RETAINED_COUNT: &str = "$SYS/broker/retained messages/count";
+/// Mosquitto publishes its figures each 10 seconds.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(11);
+
 /// Where the retained messages are, and which.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SourceOptions {
     /// The broker: mqtt://[USER[:PASSWORD]@]HOST[:PORT], or mqtts://, ws:// (at /mqtt, or --ws=PATH), wss://
     #[arg(value_name = "URL")]
     url: String,
-    /// Topic Filter; may be repeated: they are asked for one after another
-    #[arg(short, long = "topic", value_name = "FILTER", default_value = "#")]
+    /// Topic Filter; may be repeated: they are asked for one after another [default: #, compared with the number in Mosquitto's $SYS]
+    #[arg(short, long = "topic", value_name = "FILTER")]
     topics: Vec<String>,
     /// How long no new topic must have come until a filter counts as done
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
@@ -63,6 +72,15 @@ pub struct Source {
     /// When `timeout` passes.
     gives_up_at: Option<Instant>,
     next_id: PacketIdentifier,
+    /// Some: what `$SYS` says is looked at.
+    figures: Option<Figures>,
+}
+
+/// What the Server says of itself.
+#[derive(Debug, Default)]
+struct Figures {
+    topics: HashSet<String>,
+    retained: Option<u64>,
 }
 
 /// How far the filter is that was subscribed to last.
@@ -76,6 +94,8 @@ enum Stage {
     Quiet(Instant),
     /// It was quiet for long enough; PINGREQ was sent.
     Asked(Instant),
+    /// The figures are to become newer until then.
+    Figures(Instant),
 }
 
 impl SourceOptions {
@@ -109,10 +129,13 @@ impl SourceOptions {
             let reason_code = ReasonCode::RetainNotSupported;
             return Err(ClientError::Denied { what: "the server keeps no retained messages", reason_code, reason_string: None });
         }
+        let all = self.topics.is_empty();
+        let topics = if all { vec![EVERYTHING.to_owned(), FIGURES.to_owned()] } else { self.topics.clone() };
         Ok(Source {
             settings,
             connection,
-            topics: self.topics.clone().into_iter(),
+            topics: topics.into_iter(),
+            figures: all.then(Figures::default),
             stage: Stage::Done,
             quiet: self.quiet,
             gives_up_at: self.timeout.map(|timeout| Instant::now() + timeout),
@@ -165,9 +188,20 @@ impl Source {
 
     /// The message that came last is of a topic that did not come before.
     pub fn came_anew(&mut self) {
-        if !matches!(self.stage, Stage::Subscribing(_)) {
+        if matches!(self.stage, Stage::Quiet(_) | Stage::Asked(_)) {
             self.stage = Stage::Quiet(Instant::now());
         }
+    }
+
+    /// How many retained messages the Server says it has, if everything was asked for and it says so.
+    pub fn counted(&self) -> Option<u64> {
+        let figures = self.figures.as_ref()?;
+        Some(figures.retained?.saturating_sub(figures.topics.len() as u64))
+    }
+
+    /// Lets [`next`](Self::next) wait until the figures are newer than what has come.
+    pub fn count_again(&mut self) {
+        self.stage = Stage::Figures(Instant::now() + FIGURES_INTERVAL);
     }
 
     /// Sends DISCONNECT.
@@ -183,6 +217,13 @@ impl Source {
                 let Ok(received) = timeout_at(since + self.quiet, self.connection.wait()).await else {
                     self.connection.ping();
                     self.stage = Stage::Asked(Instant::now());
+                    return Ok(());
+                };
+                received
+            }
+            Stage::Figures(until) => {
+                let Ok(received) = timeout_at(until, self.connection.wait()).await else {
+                    self.stage = Stage::Done;
                     return Ok(());
                 };
                 received
@@ -222,6 +263,10 @@ impl Source {
                     (QoS::ExactlyOnce, Some(id)) => self.connection.queue(&Packet::PubRec(Ack::success(id))),
                     _ => {}
                 }
+                if let Some(figures) = self.figures.as_mut().filter(|_| message.topic.starts_with("$SYS/")) {
+                    figures.take(message);
+                    return Ok(None);
+                }
                 Ok(Some(message).filter(|message| message.retain))
             }
             Incoming::Ack(PacketType::PubRel, id, _) => {
@@ -229,8 +274,15 @@ impl Source {
                 Ok(None)
             }
             Incoming::Answer(PacketType::SubAck, reason_codes, reason_string) => {
-                if let Stage::Subscribing(filter) = std::mem::replace(&mut self.stage, Stage::Quiet(Instant::now())) {
-                    granted(&filter, reason_codes.first().copied(), reason_string)?;
+                let now = Instant::now();
+                match std::mem::replace(&mut self.stage, Stage::Quiet(now)) {
+                    // They come at once, or not at all, and are not needed.
+                    Stage::Subscribing(filter) if filter == FIGURES && self.figures.is_some() => {
+                        self.connection.ping();
+                        self.stage = Stage::Asked(now);
+                    }
+                    Stage::Subscribing(filter) => granted(&filter, reason_codes.first().copied(), reason_string)?,
+                    other => self.stage = other,
                 }
                 Ok(None)
             }
@@ -242,6 +294,15 @@ impl Source {
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl Figures {
+    fn take(&mut self, message: Message) {
+        if message.topic == RETAINED_COUNT {
+            self.retained = std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok());
+        }
+        self.topics.insert(message.topic);
     }
 }
 

@@ -13,6 +13,8 @@ use super::{Common, Failure, in_bucket, now};
 
 /// Between two words about how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// What to do about it.
+const PARTS: &str = "name parts of it by -t, one after another, or bring its mosquitto.db";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +28,8 @@ Examples:
 
 Content type, response topic, correlation data, user properties, payload format and what is left of the expiry come along by MQTT 5. What is published
 retained meanwhile comes along by MQTT 5, too, and by 3.1.1 it does not. Started again it goes on with what is not in the bucket yet.
-Mosquitto sends a Client 65,535 QoS 1 and 2 messages and max_queued_messages (1000) more, and drops what is beyond: name parts of more by -t.
+Mosquitto drops, and does not say so, what it cannot queue for a Client (max_queued_messages, 1000). Its own count shows that: name parts by -t then, or
+bring its mosquitto.db, which has everything.
 
 Exit codes: 0 brought in, 1 failed, 2 wrong command line, 75 a broker is using the bucket, 78 wrong configuration.";
 
@@ -55,7 +58,7 @@ impl RetainedArgs {
             // To open a large bucket may take longer than a server waits for a Client.
             source.close().await.ok();
             let put = async |store: &DurableStore| {
-                let source = self.source.open().await?;
+                let source = self.source.open().await.map_err(|error| anyhow::anyhow!("{error}"))?;
                 Ok(take(source, RetainedImport::new(Some(store), replace)).await?)
             };
             // Told after everything that came was written and the bucket was given back.
@@ -71,34 +74,54 @@ impl RetainedArgs {
 fn failure(error: ClientError) -> Failure {
     match error {
         ClientError::Usage(problem) => Failure::Usage(problem),
-        error => Failure::Other(error.into()),
+        // Its text has its sources already.
+        error => Failure::Other(anyhow::anyhow!("{error}")),
     }
 }
 
 /// What was brought in, and why not all of it.
 struct Outcome {
     report: Report,
-    ended: Option<ClientError>,
+    ended: Option<String>,
 }
 
 fn told(Outcome { report, ended }: Outcome) -> anyhow::Result<Report> {
     match ended {
         None => Ok(report),
-        Some(error) => {
-            let came = report.retained;
-            Err(anyhow::Error::new(error).context(format!("not all of it: {came} retained messages came and stay; start it again for the others")))
-        }
+        Some(why) => anyhow::bail!("not all of it, {} retained messages: {why}", report.retained),
     }
 }
 
 /// Takes everything from `source`. What has come is in the bucket afterwards, however it ended.
 async fn take(mut source: Source, mut import: RetainedImport<'_>) -> Result<Outcome, WriteError> {
-    let mut told_at = Instant::now();
-    let ended = loop {
+    let ended = bring(&mut source, &mut import).await?;
+    let came = import.topics();
+    let ended = match ended {
+        Some(error) => Some(format!("{error}; what has come stays, started again the import goes on")),
+        None => source.counted().filter(|counted| *counted > came).map(|counted| {
+            format!("the server counts {counted} topics and has sent {came}, as Mosquitto does where it cannot queue more, or where the user may not read all; {PARTS}")
+        }),
+    };
+    let report = import.finish().await?;
+    // Everything has come; a Server that closes first may.
+    source.close().await.ok();
+    Ok(Outcome { report, ended })
+}
+
+/// Writes what comes until there is no more. Some: why it ended before.
+async fn bring(source: &mut Source, import: &mut RetainedImport<'_>) -> Result<Option<ClientError>, WriteError> {
+    let (mut told_at, mut counted_again) = (Instant::now(), false);
+    loop {
         let message = match source.next().await {
             Ok(Some(message)) => message,
-            Ok(None) => break None,
-            Err(error) => break Some(error),
+            // The figure is some seconds old, and something may have been cleared since.
+            Ok(None) if !counted_again && source.counted().is_some_and(|counted| counted > import.topics()) => {
+                source.count_again();
+                counted_again = true;
+                continue;
+            }
+            Ok(None) => return Ok(None),
+            Err(error) => return Ok(Some(error)),
         };
         let taken = Taken {
             topic: &message.topic,
@@ -114,11 +137,5 @@ async fn take(mut source: Source, mut import: RetainedImport<'_>) -> Result<Outc
             eprintln!("{} retained messages so far", import.report().retained);
             told_at = Instant::now();
         }
-    };
-    let report = import.finish().await?;
-    if ended.is_none() {
-        // Everything has come; a Server that closes first may.
-        source.close().await.ok();
     }
-    Ok(Outcome { report, ended })
 }
