@@ -159,3 +159,92 @@ impl PartialEq for ByTopic {
 }
 
 impl Eq for ByTopic {}
+
+#[cfg(test)]
+mod tests {
+    use bucketmq_storage::Shards;
+    use bucketmq_storage::durable::Place;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn place() -> Place {
+        Place { bucket: Arc::new(InMemory::new()), prefix: "test".into(), shards: Shards::new(2).expect("a power of two") }
+    }
+
+    fn taken<'a>(topic: &'a str, payload: &'a str, expiry_interval: Option<u32>) -> Taken<'a> {
+        Taken { topic, payload: payload.as_bytes(), properties: b"\x01\x01", qos: QoS::AtLeastOnce, expiry_interval }
+    }
+
+    /// Imports `messages`; which of them were the first of their topic, and the report.
+    async fn import(store: Option<&DurableStore>, replace: bool, messages: &[Taken<'_>]) -> (Vec<bool>, Report) {
+        let mut import = RetainedImport::new(store, replace);
+        let mut first = Vec::new();
+        for message in messages {
+            first.push(import.take(*message, NOW).await.expect("taken"));
+        }
+        (first, import.finish().await.expect("durable"))
+    }
+
+    /// What a broker finds there after a crash.
+    async fn found(place: &Place) -> Vec<(String, String)> {
+        let store = DurableStore::open(place).await.expect("opens");
+        let page = store.retained_page("#", None, usize::MAX, usize::MAX).await.expect("in memory");
+        let text = |message: &Arc<Message>| String::from_utf8_lossy(message.payload()).into_owned();
+        let mut found: Vec<_> = page.messages.iter().map(|message| (message.topic().to_owned(), text(message))).collect();
+        found.sort();
+        found
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(topic, payload)| ((*topic).to_owned(), (*payload).to_owned())).collect()
+    }
+
+    #[tokio::test]
+    async fn each_topic_ends_with_what_came_last() {
+        let place = place();
+        let store = DurableStore::open(&place).await.expect("opens");
+        let messages = [
+            taken("a", "1", None),
+            taken("b", "1", Some(60)),
+            taken("a", "2", None),
+            taken("c", "1", None),
+            taken("c", "", None),
+            taken("b", "", None),
+            taken("b", "3", None),
+            taken("never", "", None),
+        ];
+        let (first, report) = import(Some(&store), false, &messages).await;
+        assert_eq!(first, [true, true, false, true, false, false, false, true]);
+        assert_eq!((report.retained, report.skipped.len()), (2, 0));
+        std::mem::forget(store);
+        assert_eq!(found(&place).await, pairs(&[("a", "2"), ("b", "3")]));
+    }
+
+    #[tokio::test]
+    async fn what_the_bucket_had_before_stays_unless_it_is_to_give_way() {
+        let place = place();
+        let store = DurableStore::open(&place).await.expect("opens");
+        import(Some(&store), false, &[taken("a", "old", None), taken("b", "old", None)]).await;
+        let (_, report) = import(Some(&store), false, &[taken("a", "new", None), taken("a", "newer", None), taken("b", "", None)]).await;
+        assert_eq!((report.retained, report.skipped(Reason::RetainedInBucket)), (0, 2));
+        std::mem::forget(store);
+        assert_eq!(found(&place).await, pairs(&[("a", "old"), ("b", "old")]));
+        let store = DurableStore::open(&place).await.expect("opens");
+        let (_, report) = import(Some(&store), true, &[taken("a", "new", None), taken("b", "", None)]).await;
+        assert_eq!((report.retained, report.skipped.len()), (1, 0));
+        std::mem::forget(store);
+        assert_eq!(found(&place).await, pairs(&[("a", "new")]));
+    }
+
+    #[tokio::test]
+    async fn what_expired_and_figures_of_the_broker_are_left_out_by_name() {
+        let messages = [taken("a", "1", Some(0)), taken("$SYS/uptime", "1", None), taken("$other", "1", None), taken("b", "1", Some(1))];
+        let (first, report) = import(None, false, &messages).await;
+        assert_eq!(first, [true, false, true, true]);
+        assert_eq!(report.retained, 2);
+        assert_eq!((report.skipped(Reason::RetainedExpired), report.skipped(Reason::RetainedInvalid)), (1, 1));
+    }
+}

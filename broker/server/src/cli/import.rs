@@ -72,7 +72,11 @@ impl ImportArgs {
 
 impl Common {
     /// Runs `import` with what is configured, and prints its report; `first_line` is what it begins with where a person reads it.
-    fn run(&self, import: impl AsyncFnOnce(&BucketConfig) -> Result<Report, Failure>, first_line: impl FnOnce(&Report) -> String) -> ExitCode {
+    fn run(
+        &self,
+        import: impl AsyncFnOnce(&BucketConfig) -> Result<Report, Failure>,
+        first_line: impl FnOnce(&Report) -> String,
+    ) -> ExitCode {
         let loaded = match self.config.load() {
             Ok(loaded) => loaded,
             Err(errors) => {

@@ -12,7 +12,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bucketmq_packet::topic::check_filter;
-use bucketmq_packet::{Ack, Packet, PacketIdentifier, PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions};
+use bucketmq_packet::{
+    Ack, Packet, PacketIdentifier, PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions,
+};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connection::Connection;
@@ -238,8 +240,8 @@ impl Source {
     fn subscribe(&mut self, filter: String) {
         let v5 = self.settings.version == ProtocolVersion::V5;
         let options = SubscriptionOptions {
-            // The highest there is: each message keeps its own.
-            qos: QoS::ExactlyOnce,
+            // The highest there is: each message keeps its own. Figures come before PINGRESP, because at QoS 0 they wait for nothing.
+            qos: if self.are_figures(&filter) { QoS::AtMostOnce } else { QoS::ExactlyOnce },
             no_local: false,
             retain_as_published: v5,
             retain_handling: RetainHandling::SendAtSubscribe,
@@ -252,6 +254,10 @@ impl Source {
         }));
         self.next_id = PacketIdentifier::new(self.next_id.get().wrapping_add(1)).unwrap_or(self.next_id);
         self.stage = Stage::Subscribing(filter);
+    }
+
+    fn are_figures(&self, filter: &str) -> bool {
+        filter == FIGURES && self.figures.is_some()
     }
 
     fn handle(&mut self, incoming: Incoming) -> Result<Option<Message>, ClientError> {
@@ -277,7 +283,7 @@ impl Source {
                 let now = Instant::now();
                 match std::mem::replace(&mut self.stage, Stage::Quiet(now)) {
                     // They come at once, or not at all, and are not needed.
-                    Stage::Subscribing(filter) if filter == FIGURES && self.figures.is_some() => {
+                    Stage::Subscribing(filter) if self.are_figures(&filter) => {
                         self.connection.ping();
                         self.stage = Stage::Asked(now);
                     }
