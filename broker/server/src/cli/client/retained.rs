@@ -76,6 +76,8 @@ pub struct Source {
     next_id: PacketIdentifier,
     /// Some: what `$SYS` says is looked at.
     figures: Option<Figures>,
+    /// Everything has come, and only figures are awaited.
+    counting: bool,
 }
 
 /// What the Server says of itself.
@@ -138,6 +140,7 @@ impl SourceOptions {
             connection,
             topics: topics.into_iter(),
             figures: all.then(Figures::default),
+            counting: false,
             stage: Stage::Done,
             quiet: self.quiet,
             gives_up_at: self.timeout.map(|timeout| Instant::now() + timeout),
@@ -168,6 +171,17 @@ impl Source {
 
     /// The next message with RETAIN 1; an empty one says that its topic was cleared meanwhile. None: there is nothing more.
     pub async fn next(&mut self) -> Result<Option<Message>, ClientError> {
+        match self.advance().await {
+            // Some servers close where a Client asks for what it may not see. Nothing is missing but the figures.
+            Err(error) if self.counting && !matches!(error, ClientError::TimedOut) => {
+                self.figures = None;
+                Ok(None)
+            }
+            advanced => advanced,
+        }
+    }
+
+    async fn advance(&mut self) -> Result<Option<Message>, ClientError> {
         loop {
             while let Some(incoming) = self.connection.buffered()? {
                 if let Some(message) = self.handle(incoming)? {
@@ -253,6 +267,7 @@ impl Source {
             filters: vec![(&filter, options)],
         }));
         self.next_id = PacketIdentifier::new(self.next_id.get().wrapping_add(1)).unwrap_or(self.next_id);
+        self.counting = self.are_figures(&filter);
         self.stage = Stage::Subscribing(filter);
     }
 

@@ -13,8 +13,10 @@ use super::{Common, Failure, in_bucket, now};
 
 /// Between two words about how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// What to do about it.
-const PARTS: &str = "name parts of it by -t, one after another, or bring its mosquitto.db";
+/// Why that may be, and what to do about it.
+const DROPPED: &str = "\
+Mosquitto drops what it cannot queue (max_queued_messages), and nobody gets what he may not read:
+name parts of it by -t, or bring its mosquitto.db";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +55,7 @@ impl RetainedArgs {
             eprintln!("reading {}", source.name());
             if dry_run {
                 let taken = take(source, RetainedImport::new(None, replace)).await?;
-                return Ok(told(taken)?);
+                return Ok(told(taken, "nothing was written")?);
             }
             // To open a large bucket may take longer than a server waits for a Client.
             source.close().await.ok();
@@ -62,7 +64,7 @@ impl RetainedArgs {
                 Ok(take(source, RetainedImport::new(Some(store), replace)).await?)
             };
             // Told after everything that came was written and the bucket was given back.
-            Ok(told(in_bucket(config, put).await?)?)
+            Ok(told(in_bucket(config, put).await?, "they stay; started again the import goes on")?)
         };
         self.common.run(import, |report| {
             let what = if dry_run { "retained messages, nothing was written" } else { "retained messages" };
@@ -85,10 +87,10 @@ struct Outcome {
     ended: Option<String>,
 }
 
-fn told(Outcome { report, ended }: Outcome) -> anyhow::Result<Report> {
+fn told(Outcome { report, ended }: Outcome, kept: &str) -> anyhow::Result<Report> {
     match ended {
         None => Ok(report),
-        Some(why) => anyhow::bail!("not all of it, {} retained messages: {why}", report.retained),
+        Some(why) => anyhow::bail!("not all of it: {why}\n{} retained messages came: {kept}", report.retained),
     }
 }
 
@@ -96,11 +98,10 @@ fn told(Outcome { report, ended }: Outcome) -> anyhow::Result<Report> {
 async fn take(mut source: Source, mut import: RetainedImport<'_>) -> Result<Outcome, WriteError> {
     let ended = bring(&mut source, &mut import).await?;
     let came = import.topics();
-    let ended = match ended {
-        Some(error) => Some(format!("{error}; what has come stays, started again the import goes on")),
-        None => source.counted().filter(|counted| *counted > came).map(|counted| {
-            format!("the server counts {counted} topics and has sent {came}, as Mosquitto does where it cannot queue more, or where the user may not read all; {PARTS}")
-        }),
+    let ended = match (ended, source.counted()) {
+        (Some(error), _) => Some(error.to_string()),
+        (None, Some(counted)) if counted > came => Some(format!("the server counts {counted} topics and has sent {came}; {DROPPED}")),
+        (None, _) => None,
     };
     let report = import.finish().await?;
     // Everything has come; a Server that closes first may.
