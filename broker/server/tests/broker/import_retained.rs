@@ -351,6 +351,20 @@ fn a_broker_that_dies_in_the_middle_is_told_and_what_came_stays() {
 }
 
 #[test]
+fn an_import_that_takes_too_long_ends_and_what_came_stays() {
+    let source = Broker::start(STORED);
+    let all = made(200);
+    Peer::open(source.address).retain_all(&all);
+    let (mut broker, bucket) = target();
+    let url = format!("mqtt://{}", source.address);
+    let late = binary().args(["import", "retained", &url, "--quiet", "1h", "--timeout", "2s", "--bucket", &bucket]).output().unwrap();
+    assert_eq!(late.status.code(), Some(1), "{}", errors(&late));
+    assert!(errors(&late).contains("timed out\n200 retained messages came: they stay"), "{}", errors(&late));
+    broker.start_again();
+    assert_same(&Peer::open(broker.address).all_retained("#", all.len()), &all);
+}
+
+#[test]
 fn a_broker_that_knows_3_1_1_only_is_asked_in_3_1_1() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mosquitto) = Mosquitto::start(folder.path(), UNLIMITED) else { return };

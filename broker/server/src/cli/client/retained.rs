@@ -6,7 +6,8 @@
 //! where everything is asked for, that number is asked for as well.
 //!
 //! With 5.0, Retain As Published tells what is retained among what is published meanwhile, so each topic ends with its newest value. Before 5.0 a
-//! Server sends it with RETAIN 0, and it cannot be told from other messages.
+//! Server sends it with RETAIN 0, and it cannot be told from other messages. What comes last counts: a Server that lets a new value overtake the
+//! retained one it is about to send leaves the older one here.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use bucketmq_packet::topic::check_filter;
 use bucketmq_packet::{
     Ack, Packet, PacketIdentifier, PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions,
 };
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
 use super::error::ClientError;
@@ -174,7 +175,7 @@ impl Source {
         match self.advance().await {
             // Some servers close where a Client asks for what it may not see. Nothing is missing but the figures.
             Err(error) if self.counting && !matches!(error, ClientError::TimedOut) => {
-                self.figures = None;
+                self.stage = Stage::Done;
                 Ok(None)
             }
             advanced => advanced,
@@ -193,11 +194,11 @@ impl Source {
                 self.subscribe(filter);
             }
             self.connection.flush().await?;
-            let gives_up_at = self.gives_up_at;
-            tokio::select! {
-                biased;
-                moved = self.wait() => moved?,
-                () = async { sleep_until(gives_up_at.expect("some")).await }, if gives_up_at.is_some() => return Err(ClientError::TimedOut),
+            match self.gives_up_at {
+                // Something may always be there.
+                Some(at) if at <= Instant::now() => return Err(ClientError::TimedOut),
+                Some(at) => timeout_at(at, self.wait()).await.map_err(|_| ClientError::TimedOut)??,
+                None => self.wait().await?,
             }
         }
     }
