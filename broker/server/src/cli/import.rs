@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bucketmq_bucket::BucketConfig;
 use bucketmq_cluster::{Confirmation, Held, Member, Ownership, Takeover};
 use bucketmq_import::Report;
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::{DurableStore, Shards};
+use bucketmq_storage::{DurableStore, RetainedUsage, Shards, Store};
 use clap::{Args, Subcommand};
 use rand::Rng;
 
 use super::{ConfigArgs, EXIT_CONFIG, EXIT_OWNED, EXIT_USAGE, fail, print};
+use crate::config::{Config, Limits};
 use crate::durable::open::open_bucket;
 
 /// An owner that died is known to be gone by then.
@@ -72,11 +72,7 @@ impl ImportArgs {
 
 impl Common {
     /// Runs `import` with what is configured, and prints its report; `first_line` is what it begins with where a person reads it.
-    fn run(
-        &self,
-        import: impl AsyncFnOnce(&BucketConfig) -> Result<Report, Failure>,
-        first_line: impl FnOnce(&Report) -> String,
-    ) -> ExitCode {
+    fn run(&self, import: impl AsyncFnOnce(&Config) -> Result<Report, Failure>, first_line: impl FnOnce(&Report) -> String) -> ExitCode {
         let loaded = match self.config.load() {
             Ok(loaded) => loaded,
             Err(errors) => {
@@ -88,7 +84,7 @@ impl Common {
             Ok(runtime) => runtime,
             Err(error) => return fail(&format!("the runtime does not start: {error}")),
         };
-        match runtime.block_on(import(&loaded.config.bucket)) {
+        match runtime.block_on(import(&loaded.config)) {
             Ok(report) if self.json => match serde_json::to_string_pretty(&report) {
                 Ok(json) => print(&format!("{json}\n")),
                 Err(error) => fail(&error.to_string()),
@@ -127,8 +123,8 @@ fn now() -> u64 {
 }
 
 /// Has the bucket for as long as `work` takes, with every shard opened. What `work` leaves written is in the bucket when this is over.
-async fn in_bucket<T>(config: &BucketConfig, work: impl AsyncFnOnce(&DurableStore) -> anyhow::Result<T>) -> Result<T, Failure> {
-    let bucket = open_bucket(config)
+async fn in_bucket<T>(config: &Config, work: impl AsyncFnOnce(&DurableStore) -> anyhow::Result<T>) -> Result<T, Failure> {
+    let bucket = open_bucket(&config.bucket)
         .await?
         .ok_or_else(|| anyhow::anyhow!("--bucket: name the bucket that is to have it; memory:// keeps nothing"))?;
     let mut ownership = Ownership::new(bucket.store(), Shards::default(), member()?, Takeover::Never);
@@ -137,19 +133,38 @@ async fn in_bucket<T>(config: &BucketConfig, work: impl AsyncFnOnce(&DurableStor
     }
     let held = own(&ownership).await?;
     let place = Place { bucket: bucket.store(), prefix: object_store::path::Path::default(), shards: Shards::default() };
-    let outcome = with_store(&place, held.not_before_ms(), work).await;
+    let outcome = with_store(&place, held.not_before_ms(), &config.limits, work).await;
     held.release().await;
     Ok(outcome?)
 }
 
-async fn with_store<T>(place: &Place, not_before_ms: u64, work: impl AsyncFnOnce(&DurableStore) -> anyhow::Result<T>) -> anyhow::Result<T> {
+async fn with_store<T>(
+    place: &Place,
+    not_before_ms: u64,
+    limits: &Limits,
+    work: impl AsyncFnOnce(&DurableStore) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let store = DurableStore::open_not_before(place, not_before_ms).await?;
     if let Some((shard, why)) = store.refused().into_iter().next() {
         anyhow::bail!("shard {shard} cannot be read: {why}");
     }
     let done = work(&store).await?;
+    if let Some(warning) = too_much(store.retained_usage(), limits) {
+        eprintln!("Warning: {warning}");
+    }
     store.close().await?;
     Ok(done)
+}
+
+/// A broker takes in what it finds, but beyond its limits a topic that is set anew loses its retained message.
+fn too_much(RetainedUsage { messages, bytes }: RetainedUsage, limits: &Limits) -> Option<String> {
+    let (messages_max, bytes_max) = (u64::from(limits.retained_messages), limits.retained_bytes.as_u64());
+    (messages > messages_max || bytes > bytes_max).then(|| {
+        format!(
+            "the bucket has {messages} retained messages of {bytes} bytes: raise limits.retained_messages ({messages_max}) and \
+             limits.retained_bytes ({bytes_max}) of its broker"
+        )
+    })
 }
 
 /// A name of its own: under that of a broker it would take the shards from it.
@@ -185,4 +200,20 @@ fn remarks(report: &Report) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_broker_keeps_is_told_with_the_limit_to_raise() {
+        let limits = Limits::default();
+        let (messages, bytes) = (u64::from(limits.retained_messages), limits.retained_bytes.as_u64());
+        assert_eq!(too_much(RetainedUsage { messages, bytes }, &limits), None);
+        for usage in [RetainedUsage { messages: messages + 1, bytes }, RetainedUsage { messages, bytes: bytes + 1 }] {
+            let told = too_much(usage, &limits).expect("too much");
+            assert!(told.contains("limits.retained_messages (100000)"), "{told}");
+        }
+    }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use bucketmq_bucket::BucketConfig;
 use bucketmq_import::{Report, WriteOptions, mosquitto, plan, write};
 use bucketmq_storage::Shards;
 use clap::Args;
 
 use super::{Common, Failure, in_bucket, now};
+use crate::config::Config;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -33,12 +33,12 @@ pub(super) struct MosquittoDbArgs {
 
 impl MosquittoDbArgs {
     pub(super) fn run(self) -> ExitCode {
-        let import = async |config: &BucketConfig| import(&self.file, self.common.replace, config).await;
+        let import = async |config: &Config| import(&self.file, self.common.replace, config).await;
         self.common.run(import, first_line)
     }
 }
 
-async fn import(file: &Path, replace: bool, config: &BucketConfig) -> Result<Report, Failure> {
+async fn import(file: &Path, replace: bool, config: &Config) -> Result<Report, Failure> {
     let contents = read(file)?;
     let now = now();
     let plan = plan(contents, Shards::default(), now);

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bucketmq_bucket::BucketConfig;
 use bucketmq_import::{Report, RetainedImport, Taken, WriteError};
 use bucketmq_storage::DurableStore;
 use clap::Args;
 
 use super::super::client::{ClientError, Source, SourceOptions};
 use super::{Common, Failure, in_bucket, now};
+use crate::config::Config;
 
 /// Between two words about how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ pub(super) struct RetainedArgs {
 impl RetainedArgs {
     pub(super) fn run(self) -> ExitCode {
         let (replace, dry_run) = (self.common.replace, self.dry_run);
-        let import = async |config: &BucketConfig| {
+        let import = async |config: &Config| {
             // Before the bucket is touched.
             let source = self.source.open().await.map_err(failure)?;
             eprintln!("reading {}", source.name());
