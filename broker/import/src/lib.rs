@@ -1,8 +1,8 @@
-//! State of other brokers, brought into the store: so far Mosquitto's persistence file.
+//! State of other brokers, brought into the store: Mosquitto's persistence file, and the retained messages that any broker sends.
 //!
-//! Three steps, each of them usable alone: [`mosquitto::read`] says what the file holds, [`plan()`] what that is here, and [`write()`] puts it into a
+//! A file takes three steps, each of them usable alone: [`mosquitto::read`] says what the file holds, [`plan()`] what that is here, and [`write()`] puts it into a
 //! [`DurableStore`](bucketmq_storage::DurableStore) that no broker is using. Whatever cannot be brought along is named and counted in the
-//! [`Report`]; nothing is left out silently.
+//! [`Report`]; nothing is left out silently. Retained messages that come over the network go through [`RetainedImport`] one by one.
 //!
 //! ```no_run
 //! # async fn import(place: bucketmq_storage::durable::Place, now: u64) -> Result<(), Box<dyn std::error::Error>> {
@@ -19,10 +19,13 @@
 //! ```
 
 pub mod mosquitto;
+mod outstanding;
 mod plan;
 mod report;
+mod retained;
 mod write;
 
 pub use plan::{Plan, PlannedEntry, PlannedSession, plan};
 pub use report::{Count, Reason, Report};
+pub use retained::{RetainedImport, Taken};
 pub use write::{WriteError, WriteOptions, write};

@@ -16,6 +16,7 @@ use bucketmq_storage::{
 };
 use thiserror::Error;
 
+use crate::outstanding::{Outstanding, RECORD_BYTES};
 use crate::plan::{Plan, PlannedSession};
 use crate::report::{Reason, Report};
 
@@ -25,8 +26,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const BATCH_ENTRIES: usize = 4096;
 /// Bytes that wait in memory for the bucket: two batches for each of 16 shards at most.
 const UNWRITTEN_BYTES: usize = 32 * BATCH_BYTES;
-/// What a record costs beside what is in it, about.
-const RECORD_BYTES: usize = 128;
 
 /// How to write.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +60,7 @@ pub async fn write(store: &DurableStore, plan: Plan, options: WriteOptions) -> R
     for session in sessions {
         writing.session(session).await?;
     }
-    writing.settle().await?;
+    writing.outstanding.settle(store).await?;
     Ok(writing.report)
 }
 
@@ -74,8 +73,6 @@ struct Known {
     filters: HashMap<SessionKey, Vec<String>>,
     /// Rows written here now.
     rows: u64,
-    /// What has to be durable in the end.
-    position: Position,
 }
 
 struct Writing<'a> {
@@ -85,7 +82,7 @@ struct Writing<'a> {
     next_number: u64,
     /// Of outbox rows: above all that is known, as if a broker had opened the store.
     epoch: u64,
-    unwritten: usize,
+    outstanding: Outstanding,
     report: Report,
 }
 
@@ -111,7 +108,7 @@ impl<'a> Writing<'a> {
             shards.push(known);
         }
         let next_number = options.now.max(last_number + 1);
-        Ok(Self { store, options, shards, next_number, epoch: epoch + 1, unwritten: 0, report })
+        Ok(Self { store, options, shards, next_number, epoch: epoch + 1, outstanding: Outstanding::new(UNWRITTEN_BYTES), report })
     }
 
     async fn retained(&mut self, topic: &str, message: Option<Arc<Message>>) -> Result<(), WriteError> {
@@ -215,20 +212,6 @@ impl<'a> Writing<'a> {
     }
 
     async fn wrote(&mut self, shard: ShardId, position: Position, bytes: usize) -> Result<(), WriteError> {
-        self.shards[shard.index()].position = position;
-        self.unwritten += bytes;
-        if self.unwritten >= UNWRITTEN_BYTES {
-            self.settle().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until everything written so far is durable. Shard by shard, and they write side by side: each is already about it.
-    async fn settle(&mut self) -> Result<(), WriteError> {
-        for (shard, known) in self.store.shards().all().zip(&self.shards) {
-            self.store.wait_durable(shard, known.position).await?;
-        }
-        self.unwritten = 0;
-        Ok(())
+        Ok(self.outstanding.wrote(self.store, shard, position, bytes).await?)
     }
 }

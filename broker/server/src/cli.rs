@@ -20,6 +20,8 @@ use crate::config::{Config, ConfigErrors, ENVIRONMENT_PREFIX, Loaded, ServeFlags
 
 /// The configuration is wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
+/// The command line is wrong, as clap says it.
+const EXIT_USAGE: u8 = 2;
 /// Another process owns the bucket: `EX_TEMPFAIL` of `sysexits.h`.
 const EXIT_OWNED: u8 = 75;
 
@@ -60,7 +62,7 @@ enum Command {
     /// Adds, changes or removes a user in a users file.
     #[command(after_help = passwd::EXAMPLES)]
     Passwd(passwd::PasswdArgs),
-    /// Brings what another broker left into a bucket.
+    /// Brings what another broker has or left into a bucket.
     #[command(after_help = import::EXAMPLES)]
     Import(import::ImportArgs),
     /// Looks into a bucket, checks and mends it, takes snapshots and goes back to them, copies, exports and deletes it.
@@ -204,7 +206,7 @@ mod tests {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Usage:"), "{help}");
             assert!(help.to_lowercase().contains("exit code"), "{} has no exit codes:\n{help}", command.get_name());
-            if command.get_name() == "bucket" {
+            if ["bucket", "import"].contains(&command.get_name()) {
                 // Rendering adds clap's own `help`.
                 command.get_subcommands_mut().filter(|command| command.get_name() != "help").for_each(explains_itself);
             }

@@ -13,16 +13,17 @@ mod message;
 mod options;
 mod properties;
 mod publish;
+mod retained;
 mod subscribe;
 mod tls;
 mod url;
 
+pub use error::ClientError;
 pub use publish::PubArgs;
+pub use retained::{Source, SourceOptions};
 pub use subscribe::SubArgs;
 
 use std::process::ExitCode;
-
-use error::ClientError;
 
 /// Runs one command to its end on this thread and says on stderr, unless `quiet`, why it failed.
 fn run(quiet: bool, command: impl Future<Output = Result<(), ClientError>>) -> ExitCode {

@@ -16,20 +16,46 @@ const RETAINED: usize = 10_000;
 /// Connections at one time.
 const SIDE_BY_SIDE: usize = 8;
 
-/// Mosquitto, with its file in `folder`. None: it is not installed.
-fn mosquitto(folder: &Path) -> Option<(Child, SocketAddr)> {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = format!(
-        "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nuser root\nlog_type error\n",
-        address.port(),
-        folder.display()
-    );
-    std::fs::write(folder.join("mosquitto.conf"), config).unwrap();
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-    let child =
-        Command::new("mosquitto").arg("-c").arg(folder.join("mosquitto.conf")).env("PATH", path).stderr(Stdio::null()).spawn().ok()?;
-    until(|| TcpStream::connect(address).ok());
-    Some((child, address))
+/// Mosquitto, killed when it is dropped.
+pub struct Mosquitto {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Mosquitto {
+    /// One with its file in `folder`, and with `more` in its configuration. None: it is not installed.
+    pub fn start(folder: &Path, more: &str) -> Option<Self> {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = format!(
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nuser root\nset_tcp_nodelay true\nlog_type error\n{more}",
+            address.port(),
+            folder.display()
+        );
+        std::fs::write(folder.join("mosquitto.conf"), config).unwrap();
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+        let conf = folder.join("mosquitto.conf");
+        let started = Command::new("mosquitto").arg("-c").arg(conf).env("PATH", path).stderr(Stdio::null()).spawn();
+        let Ok(child) = started else {
+            let _ = std::io::stderr().write_all(b"mosquitto is not installed: nothing tested\n");
+            return None;
+        };
+        let mosquitto = Self { child, address };
+        until(|| TcpStream::connect(address).ok());
+        Some(mosquitto)
+    }
+
+    /// Stops it, so that it writes its file.
+    fn stop(mut self) {
+        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn resume(address: SocketAddr, number: usize) -> (Client, bool) {
@@ -60,10 +86,8 @@ fn import(file: &Path, bucket: &str, more: &[&str]) -> std::process::Output {
 #[test]
 fn a_thousand_sessions_and_ten_thousand_retained_messages_arrive_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let Some((mut child, address)) = mosquitto(folder.path()) else {
-        let _ = std::io::stderr().write_all(b"mosquitto is not installed: nothing tested\n");
-        return;
-    };
+    let Some(mosquitto) = Mosquitto::start(folder.path(), "") else { return };
+    let address = mosquitto.address;
     each_session(|number| {
         let (mut client, _) = resume(address, number);
         client.subscribe(&format!("fleet/{number}/+"), QoS::AtLeastOnce);
@@ -76,8 +100,7 @@ fn a_thousand_sessions_and_ten_thousand_retained_messages_arrive_whole() {
     for number in 0..SESSIONS {
         publisher.publish_acknowledged(&format!("fleet/{number}/work"), format!("for {number}").as_bytes());
     }
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    child.wait().unwrap();
+    mosquitto.stop();
     let file = folder.path().join("mosquitto.db");
 
     // While a broker has the bucket nothing is touched.

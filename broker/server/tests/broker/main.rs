@@ -9,6 +9,7 @@ mod client;
 mod connections;
 mod durable;
 mod import;
+mod import_retained;
 mod left_over_closing;
 mod limits;
 mod live_snapshots;

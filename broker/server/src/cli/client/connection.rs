@@ -52,6 +52,8 @@ pub struct Granted {
     pub maximum_packet_size: Option<u32>,
     /// The highest QoS.
     pub maximum_qos: QoS,
+    /// There are retained messages.
+    pub retain_available: bool,
 }
 
 impl Connection {
@@ -60,6 +62,7 @@ impl Connection {
         let connect_given = settings.properties.of(Target::Connect);
         let mut properties = connect_given.connect();
         properties.session_expiry_interval = settings.session_expiry_interval;
+        properties.receive_maximum = settings.receive_maximum.or(properties.receive_maximum);
         let (scram, client_first) = begin(settings)?.unzip();
         if let Some(scram) = &scram {
             properties.authentication_method = Some(scram.mechanism().name());
@@ -101,6 +104,7 @@ impl Connection {
                 receive_maximum: u16::MAX,
                 maximum_packet_size: None,
                 maximum_qos: QoS::ExactlyOnce,
+                retain_available: true,
             },
         };
         connection.queue(&Packet::Connect(connect));
@@ -151,6 +155,7 @@ impl Connection {
                     receive_maximum: properties.receive_maximum.unwrap_or(u16::MAX),
                     maximum_packet_size: properties.maximum_packet_size,
                     maximum_qos: properties.maximum_qos.unwrap_or(QoS::ExactlyOnce),
+                    retain_available: properties.retain_available.unwrap_or(true),
                 };
                 // [MQTT-3.1.2-21]
                 let seconds = properties.server_keep_alive.unwrap_or(keep_alive);
@@ -239,9 +244,16 @@ impl Connection {
         if self.ping_sent.is_some() {
             return Err(ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no PINGRESP")));
         }
-        self.queue(&Packet::PingReq);
-        self.ping_sent = Some(Instant::now());
+        self.ping();
         Ok(())
+    }
+
+    /// Asks for PINGRESP, unless one is awaited already.
+    pub fn ping(&mut self) {
+        if self.ping_sent.is_none() {
+            self.queue(&Packet::PingReq);
+            self.ping_sent = Some(Instant::now());
+        }
     }
 
     async fn received(&mut self) -> Result<(), ClientError> {

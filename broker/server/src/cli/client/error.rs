@@ -72,6 +72,16 @@ pub enum ClientError {
         /// What the Server adds.
         reason_string: Option<String>,
     },
+    /// SUBACK says no to what there is no point in going on without.
+    #[error("the subscription to {filter} was refused: {reason_code}{}", detail(.reason_string))]
+    Unsubscribed {
+        /// What was asked for.
+        filter: String,
+        /// Why.
+        reason_code: ReasonCode,
+        /// What the Server adds.
+        reason_string: Option<String>,
+    },
     /// The Network Connection ended without DISCONNECT.
     #[error("the connection was lost: {0}")]
     Lost(std::io::Error),
@@ -111,9 +121,10 @@ impl ClientError {
             // 128 and the number of SIGINT, as shells have it.
             Self::Interrupted(_) => 130,
             Self::Refused { version: ProtocolVersion::V3_1 | ProtocolVersion::V3_1_1, reason_code, .. } => return_code(*reason_code),
-            Self::Refused { reason_code, .. } | Self::Disconnected { reason_code, .. } | Self::Denied { reason_code, .. } => {
-                reason_code.value().max(1)
-            }
+            Self::Refused { reason_code, .. }
+            | Self::Disconnected { reason_code, .. }
+            | Self::Denied { reason_code, .. }
+            | Self::Unsubscribed { reason_code, .. } => reason_code.value().max(1),
         }
     }
 

@@ -11,6 +11,9 @@ use super::properties::{Given, Properties, Target};
 use super::tls::TlsOptions;
 use super::url::Url;
 
+/// Seconds, where nothing else is asked for.
+const KEEP_ALIVE: u16 = 60;
+
 /// `mosquitto_pub`'s and `mosquitto_sub`'s common options.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConnectionOptions {
@@ -24,14 +27,8 @@ pub struct ConnectionOptions {
     #[arg(short = 'L', long, conflicts_with_all = ["host", "port", "unix"])]
     url: Option<Url>,
     /// Connect to this Unix socket
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port", "ws"])]
     unix: Option<PathBuf>,
-    /// Speak over WebSocket, at this path of the HTTP server
-    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/mqtt", require_equals = true, conflicts_with = "unix")]
-    ws: Option<String>,
-    /// Local address to connect from
-    #[arg(short = 'A', value_name = "ADDRESS")]
-    bind: Option<IpAddr>,
     /// Accepted for mosquitto's sake: small packets are never held back
     #[arg(long, hide = true)]
     nodelay: bool,
@@ -46,7 +43,7 @@ pub struct ConnectionOptions {
     #[arg(short = 'I', long, value_name = "PREFIX")]
     id_prefix: Option<String>,
     /// Seconds between packets before the server gives us up; 0: it never does
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(short, long, value_name = "SECONDS", default_value_t = KEEP_ALIVE)]
     keepalive: u16,
     /// Resume the Session of the Client Identifier, and leave it behind at the end
     #[arg(short = 'c', long)]
@@ -54,20 +51,10 @@ pub struct ConnectionOptions {
     /// Seconds the Session outlives the connection, MQTT 5 only; -1: for ever [default: 0, with -c -1]
     #[arg(short = 'x', long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = session_expiry)]
     session_expiry_interval: Option<u32>,
-    /// User name
-    #[arg(short, long, value_name = "NAME")]
-    username: Option<String>,
-    /// Password. Others on this machine see it in the list of processes: the environment variable BUCKETMQ_PASSWORD keeps it to yourself
-    #[arg(short = 'P', long, value_name = "PASSWORD")]
-    pw: Option<String>,
-    /// Prove the password by this method without sending it, MQTT 5 only: SCRAM-SHA-256 or SCRAM-SHA-512
-    #[arg(long, value_name = "METHOD", value_parser = super::super::passwd::mechanism)]
-    auth_method: Option<Mechanism>,
-
+    #[command(flatten)]
+    way: WayOptions,
     #[command(flatten)]
     will: WillOptions,
-    #[command(flatten)]
-    tls: TlsOptions,
     #[command(flatten)]
     properties: Properties,
 
@@ -82,8 +69,30 @@ pub struct ConnectionOptions {
     help: Option<bool>,
 }
 
-/// What the Server shall publish when we are lost.
+/// How a Server is reached and who asks: what everything that connects has.
 #[derive(Debug, Clone, clap::Args)]
+pub struct WayOptions {
+    /// Speak over WebSocket, at this path of the HTTP server
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/mqtt", require_equals = true)]
+    ws: Option<String>,
+    /// Local address to connect from
+    #[arg(short = 'A', value_name = "ADDRESS")]
+    bind: Option<IpAddr>,
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    username: Option<String>,
+    /// Password. Others on this machine see it in the list of processes: the environment variable BUCKETMQ_PASSWORD keeps it to yourself
+    #[arg(short = 'P', long, value_name = "PASSWORD")]
+    pw: Option<String>,
+    /// Prove the password by this method without sending it, MQTT 5 only: SCRAM-SHA-256 or SCRAM-SHA-512
+    #[arg(long, value_name = "METHOD", value_parser = super::super::passwd::mechanism)]
+    auth_method: Option<Mechanism>,
+    #[command(flatten)]
+    tls: TlsOptions,
+}
+
+/// What the Server shall publish when we are lost.
+#[derive(Debug, Clone, Default, clap::Args)]
 struct WillOptions {
     /// Topic of the Will: what the server publishes when this connection is lost
     #[arg(long, value_name = "TOPIC")]
@@ -129,6 +138,8 @@ pub struct Settings {
     pub clean_start: bool,
     /// Some only for 5.0.
     pub session_expiry_interval: Option<u32>,
+    /// QoS 1 and 2 messages we take at a time; None: what `-D` says.
+    pub receive_maximum: Option<u16>,
     /// User Name.
     pub username: Option<String>,
     /// Password.
@@ -161,6 +172,29 @@ pub struct WillSettings {
 }
 
 impl ConnectionOptions {
+    /// Those of a Client with a Session that ends with its connection.
+    pub fn to(url: Url, way: WayOptions, protocol_version: ProtocolVersion, id: Option<String>, debug: bool) -> Self {
+        Self {
+            host: None,
+            port: None,
+            url: Some(url),
+            unix: None,
+            nodelay: false,
+            protocol_version,
+            id,
+            id_prefix: None,
+            keepalive: KEEP_ALIVE,
+            disable_clean_session: false,
+            session_expiry_interval: None,
+            way,
+            will: WillOptions::default(),
+            properties: Properties::default(),
+            debug,
+            quiet: false,
+            help: None,
+        }
+    }
+
     /// Decides what the options leave open, or says which contradict each other. `packets`: whose properties this command can send besides those
     /// of CONNECT, the Will and DISCONNECT.
     pub fn settle(&self, packets: &[Target]) -> Result<Settings, ClientError> {
@@ -180,8 +214,8 @@ impl ConnectionOptions {
             return Err(ClientError::Usage("a Session that lasts is found again by its Client Identifier: give one by -i".to_owned()));
         }
         let url = self.url.as_ref();
-        let websocket = self.ws.clone().or_else(|| url.filter(|url| url.websocket).map(|_| "/mqtt".to_owned()));
-        let asked_for_tls = self.tls.is_given() || url.is_some_and(|url| url.tls) || (self.port == Some(8883) && self.unix.is_none());
+        let websocket = self.way.ws.clone().or_else(|| url.filter(|url| url.websocket).map(|_| "/mqtt".to_owned()));
+        let asked_for_tls = self.way.tls.is_given() || url.is_some_and(|url| url.tls) || (self.port == Some(8883) && self.unix.is_none());
         let host = url.map(|url| url.host.clone()).or_else(|| self.host.clone()).unwrap_or_else(|| "localhost".to_owned());
         let port = url.and_then(|url| url.port).or(self.port).unwrap_or(match (asked_for_tls, websocket.is_some()) {
             (false, false) => 1883,
@@ -189,14 +223,14 @@ impl ConnectionOptions {
             (false, true) => 80,
             (true, true) => 443,
         });
-        let username = self.username.clone().or_else(|| url.and_then(|url| url.username.clone()));
+        let username = self.way.username.clone().or_else(|| url.and_then(|url| url.username.clone()));
         let from_environment = || std::env::var("BUCKETMQ_PASSWORD").ok().filter(|_| username.is_some());
-        let password = self.pw.clone().or_else(|| url.and_then(|url| url.password.clone())).or_else(from_environment);
+        let password = self.way.pw.clone().or_else(|| url.and_then(|url| url.password.clone())).or_else(from_environment);
         // [3.1.1 MQTT-3.1.2-22]
         if password.is_some() && username.is_none() && !is_v5 {
             return Err(ClientError::Usage("before MQTT 5 a password needs a user name: give one by -u".to_owned()));
         }
-        if self.auth_method.is_some() {
+        if self.way.auth_method.is_some() {
             if !is_v5 {
                 return Err(ClientError::Usage("--auth-method is for MQTT 5 only: leave out -V".to_owned()));
             }
@@ -211,17 +245,18 @@ impl ConnectionOptions {
         }
         Ok(Settings {
             place: self.unix.clone().map_or(Place::Tcp(host, port), Place::Unix),
-            bind: self.bind,
-            tls: asked_for_tls.then(|| self.tls.clone()),
+            bind: self.way.bind,
+            tls: asked_for_tls.then(|| self.way.tls.clone()),
             websocket,
             version,
             client_id,
             keep_alive: self.keepalive,
             clean_start: !self.disable_clean_session,
             session_expiry_interval,
+            receive_maximum: None,
             username,
             password,
-            auth_method: self.auth_method,
+            auth_method: self.way.auth_method,
             will: self.will.settle(&self.properties)?,
             properties: self.properties.clone(),
             topic: url.and_then(|url| url.topic.clone()),
@@ -258,7 +293,8 @@ impl WillOptions {
     }
 }
 
-fn version(text: &str) -> Result<ProtocolVersion, String> {
+/// 5, 311 or 31.
+pub fn version(text: &str) -> Result<ProtocolVersion, String> {
     match text.to_ascii_lowercase().trim_start_matches("mqttv") {
         "5" | "50" | "5.0" => Ok(ProtocolVersion::V5),
         "311" | "3.1.1" => Ok(ProtocolVersion::V3_1_1),

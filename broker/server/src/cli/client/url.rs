@@ -43,6 +43,9 @@ impl std::str::FromStr for Url {
     }
 }
 
+/// Without the text: where a password has a slash that is not escaped, it stands here.
+const NO_PORT: &str = "what is behind the host is not a port; / and @ in a name or password are written %2F and %40";
+
 fn host_and_port(address: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
@@ -54,7 +57,7 @@ fn host_and_port(address: &str) -> Result<(String, Option<u16>), String> {
     if host.is_empty() {
         return Err("the host is missing".to_owned());
     }
-    let port = port.map(|port| port.parse().map_err(|_| format!("{port} is not a port"))).transpose()?;
+    let port = port.map(|port| port.parse().map_err(|_| NO_PORT)).transpose()?;
     Ok((host.to_owned(), port))
 }
 
