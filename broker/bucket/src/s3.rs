@@ -5,6 +5,7 @@
 
 mod attributes;
 mod client;
+mod credentials;
 mod error;
 mod list;
 mod multipart;

@@ -28,6 +28,8 @@ const PORTS: std::ops::Range<u16> = 10_000..32_768;
 pub enum Place {
     /// A prefix of a bucket that is reached so.
     S3(Access, String),
+    /// The same, with the keys in this file instead of the environment.
+    S3WithFile(Access, String, PathBuf),
     /// A local directory.
     Directory(PathBuf),
     /// Nowhere.
@@ -37,7 +39,7 @@ pub enum Place {
 impl Place {
     fn url(&self) -> String {
         match self {
-            Self::S3(access, prefix) => {
+            Self::S3(access, prefix) | Self::S3WithFile(access, prefix, _) => {
                 format!("s3://{}/{prefix}?region=us-east-1&endpoint={}&path_style=true", access.bucket, access.endpoint)
             }
             Self::Directory(folder) => format!("file://{}", folder.display()),
@@ -138,8 +140,15 @@ impl Broker {
                 command.args(arguments.iter().map(|word| word.replace("{pod}", &pod)));
                 // What is asked here is whether anything is lost, not where the bounds of a queue are.
                 command.env("BUCKETMQ_LIMITS__SESSION_QUEUE_MESSAGES", "10000000").env("BUCKETMQ_LIMITS__SESSION_QUEUE_BYTES", "4GiB");
-                if let Place::S3(access, _) = place {
-                    command.envs(access.environment());
+                match place {
+                    Place::S3(access, _) => _ = command.envs(access.environment()),
+                    Place::S3WithFile(_, _, file) => {
+                        command
+                            .env_remove("AWS_ACCESS_KEY_ID")
+                            .env_remove("AWS_SECRET_ACCESS_KEY")
+                            .env("AWS_SHARED_CREDENTIALS_FILE", file);
+                    }
+                    Place::Directory(_) | Place::Memory => {}
                 }
             }
             Program::Mosquitto(binary) => {

@@ -1,20 +1,24 @@
 //! What happens while the bucket does not answer, or answers with errors: a broker behind a proxy that makes it so.
 
+mod disk;
 mod during;
+mod keys;
 mod report;
+mod site;
 mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use bucketmq_servers::{Fault, FaultProxy, Options, ProxyOptions, Server, Versitygw};
+use bucketmq_servers::{Fault, Options, Server, Versitygw};
 
 pub use report::{Report, table};
 
-use crate::broker::{Broker, Place, Program};
+use crate::broker::{Broker, Program};
 use crate::check::check;
 use crate::crowd::{Crowd, Level};
+use crate::outages::site::{Site, Trouble};
 use crate::outages::watch::Watch;
 use crate::scene::Scene;
 
@@ -24,20 +28,8 @@ const AFTER: Duration = Duration::from_secs(5);
 /// A broker starts in this time, and has to acknowledge again in this time.
 const BACK: Duration = Duration::from_secs(60);
 
-/// What is done to the bucket.
-#[derive(Debug, Clone, Copy)]
-enum Trouble {
-    /// Connections are refused.
-    Refuse,
-    /// Each request takes so long.
-    Slow(Duration),
-    /// This fault, of all requests or of writes.
-    All(Fault),
-    Writes(Fault),
-}
-
 /// Name, what is done, and whether the broker is killed before it is over.
-const CASES: [(&str, Trouble, bool); 15] = [
+const CASES: [(&str, Trouble, bool); 20] = [
     ("unreachable", Trouble::Refuse, false),
     ("unreachable, killed", Trouble::Refuse, true),
     ("no answer", Trouble::All(Fault::Hang), false),
@@ -53,6 +45,11 @@ const CASES: [(&str, Trouble, bool); 15] = [
     ("full: 507 to writes", Trouble::Writes(Fault::Full), false),
     ("writes applied, not answered", Trouble::Writes(Fault::ResponseLost), false),
     ("writes applied, not answered, killed", Trouble::Writes(Fault::ResponseLost), true),
+    ("`file://`, disk full", Trouble::FullDisk, false),
+    ("`file://`, disk full, killed", Trouble::FullDisk, true),
+    ("keys withdrawn, then others in their file", Trouble::KeysWithdrawn, false),
+    ("keys withdrawn, killed, then others in their file", Trouble::KeysWithdrawn, true),
+    ("others in the file of the keys, then those withdrawn", Trouble::KeysReplaced, false),
 ];
 
 /// What to do.
@@ -94,9 +91,9 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&Report)) -> anyhow::Result<Vec
 
 fn case(plan: &Plan, server: &Server, prefix: &str, (name, trouble, is_killed): (&str, Trouble, bool)) -> anyhow::Result<Report> {
     let folder = tempfile::Builder::new().prefix("bucketmq-durable-").tempdir()?;
-    let proxy = FaultProxy::start(server, ProxyOptions { seed: plan.seed, ..ProxyOptions::default() })?;
-    let place = Place::S3(proxy.access().clone(), prefix.to_owned());
-    let mut broker = Broker::new(Program::BucketMq(plan.bucketmq.clone(), place, plan.arguments.clone()), 1, folder.path())?;
+    let mut site = Site::new(trouble, server, plan.seed, folder.path())?;
+    let program = Program::BucketMq(plan.bucketmq.clone(), site.place(prefix), plan.arguments.clone());
+    let mut broker = Broker::new(program, 1, folder.path())?;
     let scene = Scene::new(&[broker.address], plan.seed);
     let recorder = scene.recorder.clone();
     broker.start()?;
@@ -108,14 +105,14 @@ fn case(plan: &Plan, server: &Server, prefix: &str, (name, trouble, is_killed): 
     watch.look_after(&mut broker, BEFORE)?;
     let begin = recorder.now();
     recorder.done(format!("{name}: begins"));
-    begin_trouble(&proxy, trouble);
+    site.begin(trouble)?;
     watch.look_after(&mut broker, plan.lasts)?;
     if is_killed {
         recorder.done("the broker is killed");
         broker.kill()?;
     }
     let end = recorder.now();
-    end_trouble(&proxy, trouble);
+    site.end(trouble)?;
     recorder.done(format!("{name}: ends"));
     if is_killed {
         broker.start()?;
@@ -132,23 +129,6 @@ fn case(plan: &Plan, server: &Server, prefix: &str, (name, trouble, is_killed): 
     if let Some(file) = &plan.history {
         recorder.read(|history| history.write(file)).with_context(|| format!("write {}", file.display()))?;
     }
-    let is_slow = matches!(trouble, Trouble::Slow(_));
-    Ok(recorder.read(|history| report::of(name, is_slow, history, check(history), (begin - BEFORE.min(begin), begin, end), watch)))
-}
-
-fn begin_trouble(proxy: &FaultProxy, trouble: Trouble) {
-    match trouble {
-        Trouble::Refuse => proxy.refuse(true),
-        Trouble::Slow(latency) => proxy.set_latency(latency, latency),
-        Trouble::All(fault) => _ = proxy.inject(fault.always()),
-        Trouble::Writes(fault) => _ = proxy.inject(fault.always().on_writes()),
-    }
-}
-
-fn end_trouble(proxy: &FaultProxy, trouble: Trouble) {
-    match trouble {
-        Trouble::Refuse => proxy.refuse(false),
-        Trouble::Slow(_) => proxy.set_latency(Duration::ZERO, Duration::ZERO),
-        Trouble::All(_) | Trouble::Writes(_) => proxy.heal(),
-    }
+    let is_mild = trouble.is_mild();
+    Ok(recorder.read(|history| report::of(name, is_mild, history, check(history), (begin - BEFORE.min(begin), begin, end), watch)))
 }

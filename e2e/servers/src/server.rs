@@ -216,7 +216,7 @@ impl std::fmt::Debug for Server {
 /// Starts the process and waits until it answers.
 fn launch(kind: Kind, address: SocketAddr, data: &Path, credentials: &Credentials, scratch: &Path) -> anyhow::Result<Process> {
     let (command, health): (Command, &str) = match kind {
-        Kind::Versitygw => (versitygw::command(address, data, credentials)?, versitygw::HEALTH),
+        Kind::Versitygw => (versitygw::command(address, data, credentials, scratch)?, versitygw::HEALTH),
         Kind::Moto => (moto::command(address)?, moto::HEALTH),
         Kind::Azurite => (azurite::command(address, data)?, azurite::HEALTH),
         Kind::FakeGcs => (fake_gcs::command(address, data)?, fake_gcs::HEALTH),

@@ -4,11 +4,12 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
+use aws_sdk_s3::config::{IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 
+use super::credentials::{Refusals, Rotating, Source};
 use super::retry::{FIRST_WAIT, LONGEST_WAIT};
 use crate::config::{BucketConfig, S3Url};
 use crate::open::OpenError;
@@ -26,10 +27,10 @@ pub(super) async fn connect(url: &S3Url, config: &BucketConfig) -> Result<Client
         .build();
     let retries =
         RetryConfig::standard().with_max_attempts(config.max_attempts).with_initial_backoff(FIRST_WAIT).with_max_backoff(LONGEST_WAIT);
-    // The environment, the profile, web identity (IRSA), EKS Pod Identity, ECS and the instance's role, in that order.
+    let http = http_client(url)?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .app_name(AppName::new("bucketmq").expect("letters are a valid name"))
-        .http_client(http_client(url)?)
+        .http_client(http.clone())
         .timeout_config(timeouts)
         .retry_config(retries);
     if let Some(region) = &url.region {
@@ -38,8 +39,12 @@ pub(super) async fn connect(url: &S3Url, config: &BucketConfig) -> Result<Client
     if let Some(profile) = &url.profile {
         loader = loader.profile_name(profile);
     }
-    let shared = loader.load().await;
+    let shared = loader.no_credentials().load().await;
+    let credentials = Rotating::new(http, shared.region().cloned(), url.profile.clone());
     let mut builder = aws_sdk_s3::config::Builder::from(&shared)
+        .credentials_provider(Source(credentials.clone()))
+        .identity_cache(IdentityCache::no_cache())
+        .interceptor(Refusals(credentials))
         .force_path_style(url.path_style)
         // The SDK's own default adds CRC trailers that many compatible servers answer with an error. SHA-256 of the signature covers what is sent.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)

@@ -58,7 +58,7 @@ impl Report {
 /// From the history of a case with load from `from`, trouble from `begin` to `end`, and what was seen meanwhile.
 pub(super) fn of(
     case: &str,
-    is_slow: bool,
+    is_mild: bool,
     history: &History,
     verdict: Verdict,
     (from, begin, end): (Duration, Duration, Duration),
@@ -90,17 +90,17 @@ pub(super) fn of(
         broken: Vec::new(),
         verdict,
     };
-    report.broken = broken(&report, is_slow, end - begin, watch.why);
+    report.broken = broken(&report, is_mild, end - begin, watch.why);
     report
 }
 
-fn broken(report: &Report, is_slow: bool, lasted: Duration, why: Option<String>) -> Vec<String> {
+fn broken(report: &Report, is_mild: bool, lasted: Duration, why: Option<String>) -> Vec<String> {
     let mut broken = Vec::new();
     if report.transient_gap > GAP_MAX.as_secs_f64() {
         broken.push(format!("messages that need no bucket did not come for {:.1} s", report.transient_gap));
     }
     // A slow bucket answers, and acknowledgements go on.
-    if report.unready_after.is_none() && !is_slow && lasted > TOLD_AFTER {
+    if report.unready_after.is_none() && !is_mild && lasted > TOLD_AFTER {
         broken.push("/readyz did not say that the bucket does not answer".to_owned());
     }
     if report.ready_after.is_none() {
