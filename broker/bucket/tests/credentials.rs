@@ -1,7 +1,5 @@
 //! Keys that are rotated while a client is in use. A binary of its own, because it takes the keys of the environment away.
 
-mod support;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,8 +12,8 @@ use object_store::{Error, ObjectStoreExt};
 fn write_keys(file: &Path, access_key: &str, secret_key: &str) {
     let text = format!("[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n");
     let next = file.with_extension("next");
-    std::fs::write(&next, text).unwrap();
-    std::fs::rename(next, file).unwrap();
+    std::fs::write(&next, text).expect("a file");
+    std::fs::rename(next, file).expect("a file");
 }
 
 fn server() -> Server {
