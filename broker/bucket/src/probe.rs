@@ -16,8 +16,8 @@ const WRITERS: usize = 16;
 const RACES: usize = 3;
 /// Where a probe writes, below the prefix.
 const FOLDER: &str = "probe";
-/// What a probe that died left behind is removed after this long.
-const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+/// What a probe that died left behind is removed after this long, by the bucket's clock and this host's, which may differ by hours.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 /// The user metadata that is written and read. Letters only: Azure takes no dash.
 const KEY: &str = "bucketmqprobe";
 

@@ -30,6 +30,8 @@ type Wide = (u64, Arc<Matches<ClientRef>>);
 /// The broker.
 pub struct Broker {
     started: Instant,
+    /// The host's clock then, milliseconds since 1970.
+    started_wall_ms: u64,
     /// Limits in force; replaced as a whole on reload.
     pub limits: ArcSwap<Limits>,
     /// Who may do what.
@@ -87,6 +89,11 @@ impl Inherited {
     }
 }
 
+/// The host's clock, milliseconds since 1970.
+pub fn host_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
 impl Broker {
     /// A broker without Clients.
     pub fn new(limits: Limits, access: Access, store: Arc<dyn Store>, inherited: Inherited) -> Self {
@@ -95,6 +102,7 @@ impl Broker {
         Self {
             // One clock, so that a moment of this broker can be held against the confirmation.
             started: confirmation.base(),
+            started_wall_ms: host_ms().saturating_sub(confirmation.base().elapsed().as_millis() as u64),
             confirmation,
             limits: ArcSwap::from_pointee(limits),
             access,
@@ -128,10 +136,11 @@ impl Broker {
         self.me.get().and_then(Weak::upgrade)
     }
 
-    /// Wall clock, milliseconds since 1970: for everything that outlives the process.
+    /// Wall clock, milliseconds since 1970: for everything that outlives the process. It goes on steadily from the start: when the host's clock is set,
+    /// nothing expires sooner or later for it.
     #[inline]
     pub fn wall_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
+        self.started_wall_ms + self.started.elapsed().as_millis() as u64
     }
 
     /// Whole seconds since the broker's start, on the monotonic clock.

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
-use bucketmq::broker::{Broker, Inherited};
+use bucketmq::broker::{Broker, Inherited, host_ms};
 use bucketmq::config::Limits;
 use bucketmq::durable::restore::Restored;
 use bucketmq::{connect, sweeper};
@@ -102,6 +102,8 @@ pub struct Host {
     pub road: Road,
     /// When it was started.
     pub started: u64,
+    /// So many seconds its clock is ahead.
+    pub skew_seconds: i64,
     runtime: Option<Runtime>,
     inside: Arc<Mutex<Inside>>,
     stop: Arc<Notify>,
@@ -136,6 +138,7 @@ impl Host {
             member: who.member,
             road,
             started: reality::now_ms(),
+            skew_seconds: 0,
             runtime: Some(runtime),
             inside,
             stop,
@@ -147,11 +150,13 @@ impl Host {
     /// Lets it do what there is to do now. It never sleeps: between two turns tokio looks at its timers, and time does not move.
     pub fn run(&mut self) {
         let Some(runtime) = &self.runtime else { return };
+        reality::set_wall_skew_seconds(self.skew_seconds);
         runtime.block_on(async {
             for _ in 0..TURNS {
                 tokio::task::yield_now().await;
             }
         });
+        reality::set_wall_skew_seconds(0);
     }
 
     /// Where it stands.
@@ -294,8 +299,7 @@ async fn open(
     let place = Place { bucket, prefix: Path::default(), shards: setup.shards };
     let not_before_ms = held.map_or(0, Held::not_before_ms);
     let store = Arc::new(DurableStore::open_not_before(&place, not_before_ms).await.context("the shards do not open")?);
-    let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let mut restored = Restored::read(&store, epochs, wall_ms).await?;
+    let mut restored = Restored::read(&store, epochs, host_ms().max(not_before_ms)).await?;
     let outboxes = Plant::outboxes(setup.plant, &store, std::mem::take(&mut restored.outboxes)).await?;
     let next_number = Plant::next_number(setup.plant, restored.next_number);
     let access = Access::load(&bucketmq_access::Config::default())?;

@@ -5,7 +5,7 @@
 //! identifiers, tokio's `select!` and SlateDB's jitter draw from the seed, and `Instant` and `SystemTime` say what [`set_now_ms`] said last.
 //! tokio's timers ask `Instant`, so they follow without knowing.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use crate::random::mix;
 
@@ -16,6 +16,7 @@ const MONOTONIC_SECONDS: u64 = 1_000_000;
 
 static SIMULATED: AtomicBool = AtomicBool::new(false);
 static NOW_MS: AtomicU64 = AtomicU64::new(0);
+static WALL_SKEW_SECONDS: AtomicI64 = AtomicI64::new(0);
 static RANDOM: AtomicU64 = AtomicU64::new(0);
 
 /// From here on clock and randomness are those of `seed`. Once in a process.
@@ -27,6 +28,11 @@ pub fn begin(seed: u64) {
 /// The world has come so far.
 pub fn set_now_ms(now: u64) {
     NOW_MS.store(now, Ordering::Relaxed);
+}
+
+/// The wall clock of whoever runs next is so far ahead, or behind.
+pub fn set_wall_skew_seconds(seconds: i64) {
+    WALL_SKEW_SECONDS.store(seconds, Ordering::Relaxed);
 }
 
 /// Simulated milliseconds since the beginning.
@@ -45,7 +51,10 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
         // SAFETY: the system call takes the same arguments, and the caller vouches for them.
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as libc::c_int;
     }
-    let base = if matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE) { WALL_SECONDS } else { MONOTONIC_SECONDS };
+    let base = match clock {
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => WALL_SECONDS.saturating_add_signed(WALL_SKEW_SECONDS.load(Ordering::Relaxed)),
+        _ => MONOTONIC_SECONDS,
+    };
     let now = now_ms();
     // SAFETY: the caller vouches that `time` may be written.
     unsafe {

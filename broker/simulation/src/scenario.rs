@@ -123,6 +123,8 @@ pub struct Plan {
     pub clients: Vec<Profile>,
     /// What happens to brokers, and when.
     pub blows: Vec<(u64, Blow)>,
+    /// Each machine has a clock of its own, up to [`SKEW_SECONDS`] from the others, and at these times all of them are set to something else.
+    pub clocks: Option<Vec<u64>>,
     /// Clients act up to here; then comes calm.
     pub active_ms: u64,
     /// After the calm nothing happens for so long, but that one Client sleeps: the bucket is compacted, and what is old in it is deleted.
@@ -130,6 +132,9 @@ pub struct Plan {
     /// After the calm, once more a crash: what is in memory only shows.
     pub last_crash: bool,
 }
+
+/// How far a clock is ahead, or behind.
+pub const SKEW_SECONDS: u64 = 3_600;
 
 /// Before this, everybody arrives in peace.
 const PEACE_MS: u64 = 1_500;
@@ -163,14 +168,20 @@ impl Plan {
             clients.push(reader(dice));
         }
         let mut owning = Dice::new(seed, "owning");
+        let entry = owning.pick(&[
+            Entry::Forces,
+            Entry::Asks(Takeover::Never),
+            Entry::Asks(Takeover::New),
+            Entry::Asks(Takeover::New),
+            Entry::Asks(Takeover::Always),
+        ]);
+        let clocks = clocks(&mut Dice::new(seed, "clocks"), active_ms).filter(|_| entry != Entry::Forces);
+        if clocks.is_some() {
+            clients.iter_mut().for_each(outlive_clocks);
+        }
         Self {
-            entry: owning.pick(&[
-                Entry::Forces,
-                Entry::Asks(Takeover::Never),
-                Entry::Asks(Takeover::New),
-                Entry::Asks(Takeover::New),
-                Entry::Asks(Takeover::Always),
-            ]),
+            entry,
+            clocks,
             keeps_name: owning.per_mille(700),
             shards: dice.pick(&[1, 2, 2, 4]),
             max_inflight: dice.pick(&[2, 16, 1024]),
@@ -183,6 +194,24 @@ impl Plan {
             sleep_ms: dice.per_mille(150).then(|| dice.between((60_000, 2_400_000))),
             last_crash: dice.per_mille(300),
         }
+    }
+}
+
+/// Of some plans: when clocks are set. Who forces its way into the shards knows nothing of the time of the one before, and is not asked to.
+fn clocks(dice: &mut Dice, active_ms: u64) -> Option<Vec<u64>> {
+    dice.per_mille(200).then(|| (0..dice.below(3)).map(|_| dice.between((PEACE_MS, active_ms))).collect())
+}
+
+/// What ends at a time of day ends at any time where clocks are set.
+fn outlive_clocks(profile: &mut Profile) {
+    if let Lives::Seconds(_) = profile.lives {
+        profile.lives = Lives::Forever;
+    }
+    if let Some(publishing) = &mut profile.publishing {
+        publishing.expire_per_mille = 0;
+    }
+    if let Some((_, delay)) = &mut profile.will {
+        *delay = 0;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::network::Wire;
 use crate::plant::Plant;
 use crate::random::Dice;
 use crate::reality;
-use crate::scenario::{Blow, Entry, Lives, Plan, Profile};
+use crate::scenario::{Blow, Entry, Lives, Plan, Profile, SKEW_SECONDS};
 use crate::trace::Trace;
 
 /// Milliseconds of a step, and of one while everybody sleeps.
@@ -31,6 +31,8 @@ const STOP_MAX_MS: u64 = 40_000;
 #[derive(Debug, Clone, Copy)]
 enum Coming {
     Blow(Blow),
+    /// All clocks are set.
+    Clocks,
     /// A broker starts.
     Start(Newcomer),
     /// The way to the bucket is open again.
@@ -115,6 +117,7 @@ impl World {
         let clients = plan.clients.iter().enumerate();
         let clients = clients.map(|(index, profile)| Client::new(index, profile.clone(), Dice::new(seed, &format!("client {index}"))));
         let mut coming: Vec<_> = plan.blows.iter().map(|(at, blow)| (*at, Coming::Blow(*blow))).collect();
+        coming.extend(plan.clocks.iter().flatten().map(|at| (*at, Coming::Clocks)));
         coming.insert(0, (0, Coming::Start(Newcomer::Rival)));
         Ok(Self {
             seed,
@@ -415,12 +418,26 @@ impl World {
         let name = Name { number: self.hosts.len(), member, entry };
         self.hosts.push(Some(Host::start(name, self.bucket.clone(), self.setup, self.trace.clone())?));
         self.up.push(false);
+        self.set_clock(self.hosts.len() - 1);
         Ok(())
+    }
+
+    /// Sets the clock of a machine to something, where they differ.
+    fn set_clock(&mut self, number: usize) {
+        let (Some(_), Some(host)) = (&self.plan.clocks, &mut self.hosts[number]) else { return };
+        let drawn = Dice::new(self.seed, &format!("clock {number} {}", self.now)).between((0, 2 * SKEW_SECONDS));
+        host.skew_seconds = drawn as i64 - SKEW_SECONDS as i64;
+        self.trace.note(format_args!("{}: its clock is set {} s ahead", host.name, host.skew_seconds));
     }
 
     fn happen(&mut self, coming: Coming) -> anyhow::Result<()> {
         match coming {
             Coming::Start(newcomer) => self.start(newcomer)?,
+            Coming::Clocks => {
+                for number in 0..self.hosts.len() {
+                    self.set_clock(number);
+                }
+            }
             Coming::Unblock(number) => {
                 if let Some(host) = &self.hosts[number] {
                     self.trace.note(format_args!("{} has its way to the bucket again", host.name));

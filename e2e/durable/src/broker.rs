@@ -64,6 +64,8 @@ pub struct Broker {
     number: usize,
     /// Times it was replaced.
     replaced: u32,
+    /// What else it is started with.
+    pub environment: Vec<(&'static str, PathBuf)>,
     /// Its process does not run until it is told to go on.
     is_frozen: bool,
     folder: PathBuf,
@@ -96,7 +98,7 @@ impl Broker {
         let folder = folder.join(format!("broker-{number}"));
         std::fs::create_dir_all(&folder)?;
         let (address, admin) = (free_address()?, free_address()?);
-        Ok(Self { program, number, replaced: 0, is_frozen: false, folder, address, admin, process: None })
+        Ok(Self { program, number, replaced: 0, environment: Vec::new(), is_frozen: false, folder, address, admin, process: None })
     }
 
     /// What is started next is another broker at the same address, as a pod that takes the place of one that died.
@@ -110,6 +112,7 @@ impl Broker {
         self.is_frozen = false;
         let log = File::options().create(true).append(true).open(self.log_file())?;
         let mut command = self.command()?;
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&self.folder);
         let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let watchdog = Command::new("sh")

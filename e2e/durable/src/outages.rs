@@ -1,5 +1,6 @@
 //! What happens while the bucket does not answer, or answers with errors: a broker behind a proxy that makes it so.
 
+pub mod clock;
 mod disk;
 mod during;
 mod keys;
@@ -29,7 +30,7 @@ const AFTER: Duration = Duration::from_secs(5);
 const BACK: Duration = Duration::from_secs(60);
 
 /// Name, what is done, and whether the broker is killed before it is over.
-const CASES: [(&str, Trouble, bool); 20] = [
+const CASES: [(&str, Trouble, bool); 26] = [
     ("unreachable", Trouble::Refuse, false),
     ("unreachable, killed", Trouble::Refuse, true),
     ("no answer", Trouble::All(Fault::Hang), false),
@@ -50,6 +51,12 @@ const CASES: [(&str, Trouble, bool); 20] = [
     ("keys withdrawn, then others in their file", Trouble::KeysWithdrawn, false),
     ("keys withdrawn, killed, then others in their file", Trouble::KeysWithdrawn, true),
     ("others in the file of the keys, then those withdrawn", Trouble::KeysReplaced, false),
+    ("clock +1 h", Trouble::Clock(3600), false),
+    ("clock +1 h, killed", Trouble::Clock(3600), true),
+    ("clock -1 h", Trouble::Clock(-3600), false),
+    ("clock -1 h, killed", Trouble::Clock(-3600), true),
+    ("`file://`, clock +1 h, killed", Trouble::ClockOfDirectory(3600), true),
+    ("`file://`, clock -1 h, killed", Trouble::ClockOfDirectory(-3600), true),
 ];
 
 /// What to do.
@@ -94,6 +101,7 @@ fn case(plan: &Plan, server: &Server, prefix: &str, (name, trouble, is_killed): 
     let mut site = Site::new(trouble, server, plan.seed, folder.path())?;
     let program = Program::BucketMq(plan.bucketmq.clone(), site.place(prefix), plan.arguments.clone());
     let mut broker = Broker::new(program, 1, folder.path())?;
+    broker.environment = site.environment();
     let scene = Scene::new(&[broker.address], plan.seed);
     let recorder = scene.recorder.clone();
     broker.start()?;

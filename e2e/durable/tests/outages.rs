@@ -1,4 +1,4 @@
-//! Two outages, short: the command has all of them. Its README says what is promised meanwhile.
+//! Three outages, short: the command has all of them. Its README says what is promised meanwhile.
 
 use std::time::Duration;
 
@@ -33,4 +33,9 @@ fn nothing_acknowledged_is_lost_while_the_disk_is_full() {
 #[test]
 fn nothing_acknowledged_is_lost_while_keys_are_rotated() {
     keeps_everything_while("keys withdrawn, then others in their file");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_while_the_clock_is_set() {
+    keeps_everything_while("`file://`, clock -1 h, killed");
 }

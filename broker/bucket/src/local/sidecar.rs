@@ -15,8 +15,8 @@ use object_store::{Attribute, Attributes};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// A sidecar without an object is left alone for this long: its object may be about to appear.
-const ORPHAN_AFTER: Duration = Duration::from_secs(3600);
+/// A sidecar without an object is left alone for this long: its object may be about to appear. The clock may have been set meanwhile.
+const ORPHAN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Sidecars that one sweep looks at, about half a second's work.
 const SWEEP_AT_MOST: usize = 10_000;
 

@@ -141,7 +141,8 @@ fn kind(status: u16, code: &str) -> Kind {
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") | (401, _) => {
             Kind::Unauthenticated
         }
-        (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable" | "OperationAborted") => {
+        // The clock was set; from this answer on requests are signed by the server's.
+        (_, "SlowDown" | "RequestTimeout" | "RequestTimeTooSkewed" | "InternalError" | "ServiceUnavailable" | "OperationAborted") => {
             if status == 409 {
                 Kind::Conflict
             } else {

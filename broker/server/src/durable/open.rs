@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use bucketmq_access::Access;
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tracing::{debug, info};
 
 use super::restore::Restored;
-use crate::broker::{Broker, Inherited};
+use crate::broker::{Broker, Inherited, host_ms};
 use crate::config::Limits;
 use crate::metrics::Metrics;
 
@@ -68,6 +68,8 @@ pub enum State {
         store: Arc<DurableStore>,
         /// Of each shard.
         epochs: Vec<u64>,
+        /// When the last owner can have written last, by its clock.
+        not_before_ms: u64,
         /// What was asked of the bucket.
         requests: Arc<Requests>,
     },
@@ -81,7 +83,12 @@ impl State {
         let place = Place { bucket: bucket.store(), prefix: Path::default(), shards: Shards::default() };
         let store = DurableStore::open_not_before(&place, held.not_before_ms()).await.with_context(|| url.to_string())?;
         info!(bucket = %url, shards = place.shards.count(), "bucket opened");
-        Ok(Self::Bucket { store: Arc::new(store), epochs: held.epochs().to_vec(), requests: bucket.requests().clone() })
+        Ok(Self::Bucket {
+            store: Arc::new(store),
+            epochs: held.epochs().to_vec(),
+            not_before_ms: held.not_before_ms(),
+            requests: bucket.requests().clone(),
+        })
     }
 
     /// A broker with everything that was found.
@@ -92,7 +99,7 @@ impl State {
         confirmation: Arc<Confirmation>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Broker> {
-        let Self::Bucket { store, epochs, .. } = self else {
+        let Self::Bucket { store, epochs, not_before_ms, .. } = self else {
             let inherited = Inherited { confirmation, metrics, ..Inherited::nothing() };
             return Ok(Broker::new(limits, access, Arc::new(MemoryStore::new(Shards::default())), inherited));
         };
@@ -100,8 +107,7 @@ impl State {
             // Who subscribes there is not known, so a PUBLISH may be matched to too few.
             confirmation.withhold();
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let mut restored = Restored::read(store, epochs, now).await.context("the bucket cannot be read")?;
+        let mut restored = Restored::read(store, epochs, host_ms().max(*not_before_ms)).await.context("the bucket cannot be read")?;
         let outboxes = std::mem::take(&mut restored.outboxes);
         let inherited = Inherited { outboxes, next_number: restored.next_number, confirmation, metrics };
         let broker = Broker::new(limits, access, store.clone(), inherited);

@@ -80,8 +80,8 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// Reads all shards, side by side; `epochs` are those of this owner.
-    pub async fn read(store: &Arc<DurableStore>, epochs: &[u64], wall_ms: u64) -> anyhow::Result<Self> {
+    /// Reads all shards, side by side; `epochs` are those of this owner. `not_before_ms`: no owner before wrote later by its clock.
+    pub async fn read(store: &Arc<DurableStore>, epochs: &[u64], not_before_ms: u64) -> anyhow::Result<Self> {
         let reading: Vec<_> = store
             .shards()
             .all()
@@ -117,7 +117,7 @@ impl Restored {
             })
             .collect();
         // Numbers of Sessions that ended are not known any more: time tells a number that none of them had.
-        Ok(Self { shards, next_number: wall_ms.max(last_number + 1), outboxes })
+        Ok(Self { shards, next_number: not_before_ms.max(last_number + 1), outboxes })
     }
 
     /// Puts everything into `broker`, which has no Clients yet.
