@@ -3,11 +3,11 @@
 //! `snapshots/<time>-<label>.json` lists them. The checkpoints stand in the manifests of the shards, so nothing they name is deleted until the
 //! snapshot is. Written by a broker while it serves, or by a tool when none does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::offline::{Objects, Writer, delete_checkpoint};
+use bucketmq_storage::offline::{Objects, Writer, delete_checkpoint, named_checkpoints};
 use bucketmq_storage::root::{Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
 use futures_util::stream::iter;
@@ -29,6 +29,8 @@ pub const FOLDER: &str = "snapshots";
 const FORMAT: u32 = 1;
 /// Longest label.
 pub const LABEL_MAX: usize = 64;
+/// A checkpoint that no snapshot names is left alone for this long: its snapshot may be about to be listed. None takes a minute.
+const ORPHAN_AFTER: Duration = Duration::from_secs(600);
 /// What a snapshot is called that nobody has named.
 pub const SCHEDULED: &str = "scheduled";
 
@@ -233,6 +235,9 @@ pub async fn make(site: &Site, _exclusive: &Exclusive, label: &str, progress: Pr
     let shards = made.into_iter().collect::<Result<_, _>>()?;
     let snapshot = Snapshot::new(label, made_at_ms, site.root.folder(), false, None, shards);
     snapshot.save(&site.place).await?;
+    if let Err(error) = sweep(&site.place, &site.root).await {
+        tracing::warn!(error = crate::chain(&error), "what snapshots have left that were never finished stays");
+    }
     Ok(snapshot)
 }
 
@@ -251,6 +256,32 @@ pub async fn drop_checkpoints(place: &Place, root: &Root, shards: &[ShardCheckpo
             tracing::warn!(%shard, error = %crate::chain(&error), "a checkpoint that nobody needs stays");
         }
     }
+}
+
+/// Lets checkpoints go that snapshots have left which were never listed, because who took them died in the middle. For who has the bucket alone, between
+/// two snapshots. How many went.
+pub async fn sweep(place: &Place, root: &Root) -> Result<u64, SnapshotError> {
+    sweep_before(place, root, now_ms().saturating_sub(ORPHAN_AFTER.as_millis() as u64)).await
+}
+
+async fn sweep_before(place: &Place, root: &Root, before_ms: u64) -> Result<u64, SnapshotError> {
+    // The checkpoints first: a snapshot that is listed meanwhile is seen.
+    let mut found = Vec::new();
+    for shard in place.shards.all() {
+        let named = named_checkpoints(place, root.shard(place, shard), shard).await?;
+        found.extend(named.into_iter().filter(|(.., made_at_ms)| *made_at_ms < before_ms).map(|(id, name, _)| (shard, id, name)));
+    }
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let listed: HashSet<Uuid> = list(place).await?.iter().flat_map(|snapshot| snapshot.shards.iter().map(|of| of.checkpoint)).collect();
+    let mut swept = 0;
+    for (shard, checkpoint, name) in found.into_iter().filter(|(_, checkpoint, _)| !listed.contains(checkpoint)) {
+        delete_checkpoint(place, root.shard(place, shard), shard, checkpoint).await?;
+        tracing::info!(%shard, name, "what a snapshot has left that was never finished is gone");
+        swept += 1;
+    }
+    Ok(swept)
 }
 
 /// What a deletion did.
@@ -324,10 +355,36 @@ pub fn now() -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use bucketmq_storage::Shards;
+    use bucketmq_storage::{DurableStore, Shards};
     use object_store::memory::InMemory;
 
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_snapshot_left_that_was_never_listed_goes_and_nothing_else_does() {
+        let place = Place { bucket: Arc::new(InMemory::new()), prefix: Path::default(), shards: Shards::new(2).expect("a power of two") };
+        let store = DurableStore::open(&place).await.expect("opens");
+        let root = store.root().clone();
+        let kept = store.cut("kept").await.expect("a cut").checkpoints.into_iter();
+        let kept = kept.map(|(shard, checkpoint, manifest)| ShardCheckpoint { shard: shard.0, checkpoint, manifest }).collect();
+        Snapshot::new("kept", now_ms(), root.folder(), false, None, kept).save(&place).await.unwrap();
+        // Its broker dies before it is listed.
+        store.cut("lost").await.expect("a cut");
+        store.close().await.expect("closes");
+        let names = async || {
+            let mut names = Vec::new();
+            for shard in place.shards.all() {
+                let named = named_checkpoints(&place, root.shard(&place, shard), shard).await.expect("listed");
+                names.extend(named.into_iter().map(|(_, name, _)| name));
+            }
+            names.sort();
+            names
+        };
+        assert_eq!(sweep(&place, &root).await.unwrap(), 0, "it may be about to be listed");
+        assert_eq!(names().await, ["kept", "kept", "lost", "lost"]);
+        assert_eq!(sweep_before(&place, &root, u64::MAX).await.unwrap(), 2);
+        assert_eq!(names().await, ["kept", "kept"]);
+    }
 
     #[tokio::test]
     async fn a_snapshot_is_found_by_its_name_its_label_or_a_time_after_it() {

@@ -9,7 +9,7 @@ mod objects;
 mod reader;
 mod writer;
 
-pub use clone::{clone_shard, delete_checkpoint};
+pub use clone::{clone_shard, delete_checkpoint, named_checkpoints};
 pub use objects::{Facts, ObjectFault, Objects, is_damage};
 pub use reader::{At, Reader, Row, Rows};
 pub use writer::Writer;

@@ -47,6 +47,7 @@ impl Snapshots {
     /// Runs as long as the broker serves.
     pub async fn run(self) {
         self.find_last().await;
+        self.sweep().await;
         let mut due = self.due();
         loop {
             tokio::time::sleep(request::LOOK).await;
@@ -89,6 +90,7 @@ impl Snapshots {
         if let Err(error) = request.answer(self.place(), answer).await {
             warn!(error = chain(&error), "who asked for a snapshot cannot be told how it went");
         }
+        self.sweep().await;
     }
 
     /// Takes the snapshot that is due, and lets the oldest go.
@@ -100,6 +102,14 @@ impl Snapshots {
         match snapshot::prune(self.place(), self.config.retain as usize).await {
             Ok(pruned) => pruned.iter().for_each(|snapshot| info!(snapshot, "an old scheduled snapshot is deleted")),
             Err(error) => warn!(error = chain(&error), "old scheduled snapshots stay"),
+        }
+        self.sweep().await;
+    }
+
+    /// Of snapshots that a broker did not come to the end of.
+    async fn sweep(&self) {
+        if let Err(error) = snapshot::sweep(self.place(), self.store.root()).await {
+            warn!(error = chain(&error), "what snapshots have left that were never finished stays");
         }
     }
 

@@ -23,3 +23,15 @@ pub async fn delete_checkpoint(place: &Place, path: Path, shard: ShardId, checkp
     let admin = AdminBuilder::new(path, place.bucket.clone()).build();
     admin.delete_checkpoint(checkpoint).await.map_err(|error| failed(shard, error))
 }
+
+/// Checkpoints of the database at `path` that have a name, which only snapshots give: each with its name and when it was made, in milliseconds since
+/// 1970.
+pub async fn named_checkpoints(place: &Place, path: Path, shard: ShardId) -> Result<Vec<(Uuid, String, u64)>, ReadError> {
+    let admin = AdminBuilder::new(path, place.bucket.clone()).build();
+    let all = admin.list_checkpoints(None).await.map_err(|error| failed(shard, error))?;
+    let named = all.into_iter().filter_map(|checkpoint| {
+        let made_at_ms = u64::try_from(checkpoint.create_time.timestamp_millis()).unwrap_or_default();
+        Some((checkpoint.id, checkpoint.name?, made_at_ms))
+    });
+    Ok(named.collect())
+}
