@@ -26,8 +26,11 @@ const POLL: Duration = Duration::from_millis(200);
 const TAKEN_MAX: Duration = Duration::from_secs(8);
 /// And has answered it by then.
 const ANSWERED_MAX: Duration = Duration::from_secs(60);
-/// A request nobody has come back for is another's to replace.
+/// A request nobody has come back for is another's to replace, and so is an answer, sooner.
 const FORGOTTEN_MS: u64 = 300_000;
+const ANSWER_FORGOTTEN_MS: u64 = 90_000;
+/// A broker does what was asked for up to so long ago: its clock and that of who asks may differ by hours.
+const ASKED_MAX_MS: u64 = 24 * 3_600_000;
 
 /// A wish for a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +95,10 @@ pub async fn ask(place: &Place, label: &str, progress: Progress<'_>) -> Result<O
     put(place, &request, mode).await?;
     progress("asking the broker through the bucket");
     let outcome = wait(place, &request).await;
-    // Whatever came of it, nobody is asking any more.
-    let _ = place.bucket.delete(&Path::from(OBJECT)).await;
+    // Whatever came of it, nobody is asking any more, unless it is somebody else.
+    if matches!(look(place).await, Ok(Some((found, _))) if found.id == request.id) {
+        let _ = place.bucket.delete(&Path::from(OBJECT)).await;
+    }
     outcome
 }
 
@@ -114,7 +119,12 @@ async fn wait(place: &Place, request: &Request) -> Result<Option<String>, Reques
 
 impl Request {
     fn is_under_way(&self) -> bool {
-        matches!(self.state, State::Asked | State::Taken) && now_ms().saturating_sub(self.asked_at_ms) < FORGOTTEN_MS
+        let forgotten_ms = match self.state {
+            State::Asked | State::Taken => FORGOTTEN_MS,
+            // Who asked may not have read it yet.
+            State::Done { .. } | State::Failed { .. } => ANSWER_FORGOTTEN_MS,
+        };
+        now_ms().saturating_sub(self.asked_at_ms) < forgotten_ms
     }
 }
 
@@ -148,7 +158,7 @@ pub struct Taken {
 /// For the broker: the request that waits, taken; `None` without one.
 pub async fn take(place: &Place) -> Result<Option<Taken>, RequestError> {
     let Some((request, version)) = look(place).await? else { return Ok(None) };
-    if request.state != State::Asked || !request.is_under_way() {
+    if request.state != State::Asked || now_ms().saturating_sub(request.asked_at_ms) > ASKED_MAX_MS {
         return Ok(None);
     }
     let request = Request { state: State::Taken, ..request };
@@ -201,6 +211,7 @@ mod tests {
         assert!(matches!(ask(&place, "other", &|_| {}).await, Err(RequestError::Busy)));
         sleep(Duration::from_secs(20)).await;
         taken.answer(&place, State::Done { snapshot: "s".into() }).await.unwrap();
+        assert!(matches!(ask(&place, "other", &|_| {}).await, Err(RequestError::Busy)), "its answer is not read yet");
         assert_eq!(asking.await.unwrap().unwrap(), Some("s".into()));
         assert!(take(&place).await.unwrap().is_none());
     }
