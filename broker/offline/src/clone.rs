@@ -125,7 +125,7 @@ async fn copy_shard(
 
 async fn copy(reader: &Reader, to: &Place, total: &AtomicU64, progress: Progress<'_>) -> Result<Cloned, ReadError> {
     let mut cloned = Cloned { epoch: epoch_of(reader).await?, ..Cloned::default() };
-    let mut writer = Writer::open(to, &Root::at(FIRST_FOLDER), reader.shard()).await?;
+    let mut writer = Writer::open(to, &Root::at(FIRST_FOLDER), reader.shard(), 0).await?;
     for kind in Kind::ALL {
         let mut rows = reader.rows(kind).await?;
         while let Some(row) = rows.next().await? {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bucketmq_cluster::{Confirmation, Held, HostLock, Member, ObjectError, Objects, Own, Ownership, TakeError, Takeover};
-use bucketmq_storage::ShardId;
 use bucketmq_storage::durable::Place;
+use bucketmq_storage::offline::Writer;
+use bucketmq_storage::{ReadError, ShardId};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use rand::Rng;
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Progress;
+use crate::site::Site;
 
 /// An owner that lives shows it within ten seconds, and one that does not is asked for three; then some for a slow bucket.
 const WAIT_MAX: Duration = Duration::from_secs(25);
@@ -137,6 +139,11 @@ impl Exclusive {
     /// The largest epoch of any shard.
     pub fn epoch(&self) -> u64 {
         self.held.epochs().iter().copied().max().unwrap_or(0)
+    }
+
+    /// Opens a shard for writing.
+    pub async fn writer(&self, site: &Site, shard: ShardId) -> Result<Writer, ReadError> {
+        Writer::open(&site.place, &site.root, shard, self.held.not_before_ms()).await
     }
 
     /// Makes sure that it still is, before what cannot be taken back: no broker has it, and none asks for it.

@@ -87,12 +87,18 @@ pub async fn repair(site: &Site, exclusive: &Exclusive, report: &Report, progres
     }
     for (shard, findings) in by_shard {
         progress(&format!("shard {shard:02}: {} records", findings.len()));
-        mend_shard(site, ShardId(shard), &findings, &mut repaired).await?;
+        mend_shard(site, exclusive, ShardId(shard), &findings, &mut repaired).await?;
     }
     Ok(repaired)
 }
 
-async fn mend_shard(site: &Site, shard: ShardId, findings: &[&Finding], repaired: &mut Repaired) -> Result<(), RepairError> {
+async fn mend_shard(
+    site: &Site,
+    exclusive: &Exclusive,
+    shard: ShardId,
+    findings: &[&Finding],
+    repaired: &mut Repaired,
+) -> Result<(), RepairError> {
     // First what is taken out is somewhere else.
     let reader = Reader::open(&site.place, &site.root, shard, At::Now).await?;
     let mut kept = Vec::new();
@@ -108,7 +114,7 @@ async fn mend_shard(site: &Site, shard: ShardId, findings: &[&Finding], repaired
         site.place.bucket.put(&Path::from(object.as_str()), PutPayload::from(kept)).await?;
         repaired.kept_in.push(object);
     }
-    let mut writer = Writer::open(&site.place, &site.root, shard).await?;
+    let mut writer = exclusive.writer(site, shard).await?;
     for finding in findings {
         match &finding.remedy {
             Remedy::SetAside { key } => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bucketmq_storage::durable::Place;
-use bucketmq_storage::offline::{Objects, Writer, delete_checkpoint, named_checkpoints};
+use bucketmq_storage::offline::{Objects, delete_checkpoint, named_checkpoints};
 use bucketmq_storage::root::{Root, RootError};
 use bucketmq_storage::{ReadError, ShardId};
 use futures_util::stream::iter;
@@ -29,8 +29,9 @@ pub const FOLDER: &str = "snapshots";
 const FORMAT: u32 = 1;
 /// Longest label.
 pub const LABEL_MAX: usize = 64;
-/// A checkpoint that no snapshot names is left alone for this long: its snapshot may be about to be listed. None takes a minute.
-const ORPHAN_AFTER: Duration = Duration::from_secs(600);
+/// A checkpoint that no snapshot names is left alone for this long: its snapshot may be about to be listed. None takes a minute, and clocks may differ by
+/// hours.
+const ORPHAN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// What a snapshot is called that nobody has named.
 pub const SCHEDULED: &str = "scheduled";
 
@@ -219,12 +220,12 @@ pub async fn find(place: &Place, wanted: &str) -> Result<Snapshot, SnapshotError
 }
 
 /// Takes a snapshot of a prefix that no broker uses.
-pub async fn make(site: &Site, _exclusive: &Exclusive, label: &str, progress: Progress<'_>) -> Result<Snapshot, SnapshotError> {
+pub async fn make(site: &Site, exclusive: &Exclusive, label: &str, progress: Progress<'_>) -> Result<Snapshot, SnapshotError> {
     check_label(label)?;
     let made_at_ms = now_ms();
     let making = site.place.shards.all().map(|shard| async move {
         progress(&format!("checkpoint of shard {shard}"));
-        let (checkpoint, manifest) = checkpoint(site, shard, label).await?;
+        let (checkpoint, manifest) = checkpoint(site, exclusive, shard, label).await?;
         Ok::<_, ReadError>(ShardCheckpoint { shard: shard.0, checkpoint, manifest })
     });
     let made: Vec<_> = iter(making).buffered(SHARDS_AT_ONCE).collect().await;
@@ -241,8 +242,8 @@ pub async fn make(site: &Site, _exclusive: &Exclusive, label: &str, progress: Pr
     Ok(snapshot)
 }
 
-async fn checkpoint(site: &Site, shard: ShardId, label: &str) -> Result<(Uuid, u64), ReadError> {
-    let mut writer = Writer::open(&site.place, &site.root, shard).await?;
+async fn checkpoint(site: &Site, exclusive: &Exclusive, shard: ShardId, label: &str) -> Result<(Uuid, u64), ReadError> {
+    let mut writer = exclusive.writer(site, shard).await?;
     let made = writer.checkpoint(label).await;
     writer.close().await?;
     made

@@ -1,6 +1,6 @@
 //! Formats: what each shard is written in, and everything that is older than this release written anew.
 
-use bucketmq_storage::offline::{Reader, Writer};
+use bucketmq_storage::offline::Reader;
 use bucketmq_storage::record::format::Format;
 use bucketmq_storage::record::{Kind, Record, rewrite};
 use bucketmq_storage::{ReadError, ShardId};
@@ -50,12 +50,12 @@ pub enum UpgradeError {
 }
 
 /// Walks all shards and writes anew what is older. With nothing to write, nothing is written.
-pub async fn upgrade(site: &Site, _exclusive: &Exclusive, progress: Progress<'_>) -> Result<Upgraded, UpgradeError> {
+pub async fn upgrade(site: &Site, exclusive: &Exclusive, progress: Progress<'_>) -> Result<Upgraded, UpgradeError> {
     let mut upgraded = Upgraded { format: Format::CURRENT, oldest: OLDEST, ..Upgraded::default() };
     for shard in site.place.shards.all() {
         progress(&format!("shard {shard}"));
         let reader = Reader::open(&site.place, &site.root, shard, site.now()).await?;
-        let outcome = upgrade_shard(site, &reader, &mut upgraded).await;
+        let outcome = upgrade_shard(site, exclusive, &reader, &mut upgraded).await;
         reader.close().await;
         outcome?;
         upgraded.shards += 1;
@@ -63,7 +63,7 @@ pub async fn upgrade(site: &Site, _exclusive: &Exclusive, progress: Progress<'_>
     Ok(upgraded)
 }
 
-async fn upgrade_shard(site: &Site, reader: &Reader, upgraded: &mut Upgraded) -> Result<(), UpgradeError> {
+async fn upgrade_shard(site: &Site, exclusive: &Exclusive, reader: &Reader, upgraded: &mut Upgraded) -> Result<(), UpgradeError> {
     let shard = reader.shard();
     let Some(format) = reader.record::<Format>(&()).await? else { return Ok(()) };
     if !(OLDEST..=Format::CURRENT).contains(&format.version) {
@@ -79,7 +79,7 @@ async fn upgrade_shard(site: &Site, reader: &Reader, upgraded: &mut Upgraded) ->
             let Some(value) = newer else { continue };
             let writer = match &mut writer {
                 Some(writer) => writer,
-                none => none.insert(Writer::open(&site.place, &site.root, shard).await?),
+                none => none.insert(exclusive.writer(site, shard).await?),
             };
             writer.row(&row.key, Some(&value)).await?;
             upgraded.rewritten += 1;
@@ -88,7 +88,7 @@ async fn upgrade_shard(site: &Site, reader: &Reader, upgraded: &mut Upgraded) ->
     if format.version < Format::CURRENT {
         let writer = match &mut writer {
             Some(writer) => writer,
-            none => none.insert(Writer::open(&site.place, &site.root, shard).await?),
+            none => none.insert(exclusive.writer(site, shard).await?),
         };
         // Last: until it stands there, the whole is done again.
         writer.row(&Format::key(&()), Some(&Format { version: Format::CURRENT, ..format }.encode())).await?;

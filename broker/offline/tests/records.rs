@@ -53,7 +53,7 @@ async fn verified(place: &Place) -> Report {
 }
 
 async fn write(place: &Place, site: &Site, shard: ShardId, rows: &[(Vec<u8>, Vec<u8>)]) {
-    let mut writer = Writer::open(place, &site.root, shard).await.expect("opens");
+    let mut writer = Writer::open(place, &site.root, shard, 0).await.expect("opens");
     for (key, value) in rows {
         writer.row(key, Some(value)).await.expect("written");
     }

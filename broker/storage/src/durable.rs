@@ -3,7 +3,7 @@
 //! A change is taken at once and goes to the bucket with its shard's next batch ([`shard`]); queues are read back in pages and are not in
 //! memory; retained messages are in memory and in the bucket. What was durable is there again after any crash.
 
-mod clock;
+pub(crate) mod clock;
 mod cut;
 mod damage;
 mod growth;

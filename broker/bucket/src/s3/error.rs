@@ -166,7 +166,7 @@ fn advice(status: u16, code: &str, region: &str) -> Option<String> {
             "" => "the bucket is in another region: add region=... to the URL".to_owned(),
             region => format!("the bucket is in another region: add region={region} to the URL"),
         },
-        (_, "RequestTimeTooSkewed") => "set the clock of this machine".to_owned(),
+        (_, "RequestTimeTooSkewed") => "the clock of this machine is off: requests are signed by the server's from here on".to_owned(),
         (403, "AccessDenied" | "") => {
             "these credentials may not do that; compare their rights with what `bucketmq bucket policy` prints".to_owned()
         }

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 /// The host's clock at the beginning, or a later time, going on steadily whatever becomes of the host's.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     began_at: DateTime<Utc>,
     began: Instant,
 }
 
 impl Clock {
     /// A clock that shows `not_before_ms`, milliseconds since 1970, or the present time if that is later.
-    pub(super) fn new(not_before_ms: u64) -> Self {
+    pub(crate) fn new(not_before_ms: u64) -> Self {
         let not_before = i64::try_from(not_before_ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
         Self { began_at: Utc::now().max(not_before), began: Instant::now() }
     }

@@ -10,6 +10,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use super::*;
+use crate::offline::Writer;
 use crate::record::inbound::Inbound;
 use crate::record::outbox::Target;
 use crate::record::session::{Presence, Session, SessionKey};
@@ -514,7 +515,13 @@ async fn a_clock_that_was_set_back_by_an_hour_keeps_nobody_from_writing() {
     db.delete(b"\x01key").await.expect("written");
     db.flush().await.expect("durable");
     std::mem::forget(db);
-    let store = DurableStore::open_not_before(&place, in_an_hour + 10_000).await.expect("opens");
+    // Nor a tool.
+    let mut tool = Writer::open(&place, &Root::at(FIRST_FOLDER), ShardId(1), in_an_hour + 10_000).await.expect("opens");
+    tool.row(b"\x01key", Some(b"written by a tool")).await.expect("taken");
+    tool.row(b"\x01key", None).await.expect("taken");
+    tool.checkpoint("tool").await.expect("made");
+    tool.close().await.expect("closes");
+    let store = DurableStore::open_not_before(&place, in_an_hour + 20_000).await.expect("opens");
     let session = SessionNumber::new(ShardId(1), 7);
     own(&store, session);
     for number in 0..3 {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{RETRIES, failed};
 use crate::durable::Place;
+use crate::durable::clock::Clock;
 use crate::durable::settings::{ByKind, settings};
 use crate::record::Record;
 use crate::record::format::Format;
@@ -27,12 +28,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens `shard` of `root`, and makes it if it is not there. Whoever had it open can write no more.
-    pub async fn open(place: &Place, root: &Root, shard: ShardId) -> Result<Self, ReadError> {
+    /// Opens `shard` of `root`, and makes it if it is not there. Whoever had it open can write no more. Somebody may have written there until
+    /// `not_before_ms`, milliseconds since 1970, by a clock that was ahead of this host's.
+    pub async fn open(place: &Place, root: &Root, shard: ShardId, not_before_ms: u64) -> Result<Self, ReadError> {
         let settings = Settings { object_store_max_retries: Some(RETRIES), ..settings(shard) };
         let db = Db::builder(root.shard(place, shard), place.bucket.clone())
             .with_settings(settings)
             .with_segment_extractor(Arc::new(ByKind))
+            .with_system_clock(Arc::new(Clock::new(not_before_ms)))
             .with_db_cache_disabled()
             .build()
             .await
@@ -42,7 +45,7 @@ impl Writer {
 
     /// Makes `shard` of `root`, where nothing is, as a broker would.
     pub async fn begin(place: &Place, root: &Root, shard: ShardId) -> Result<(), ReadError> {
-        let mut writer = Self::open(place, root, shard).await?;
+        let mut writer = Self::open(place, root, shard, 0).await?;
         let format = Format { version: Format::CURRENT, shards: place.shards, shard, made_by: env!("CARGO_PKG_VERSION").to_owned() };
         writer.row(&Format::key(&()), Some(&format.encode())).await?;
         writer.close().await
