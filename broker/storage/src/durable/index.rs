@@ -48,7 +48,7 @@ pub(crate) struct QueueIndex {
     more: bool,
     /// Entries beyond the known ones, and beyond what is over, that went alone; so many at most as a Client has in flight. True: the queue counts
     /// them no more. Until their chunk has been read nobody knows their bytes, and not even whether they are there.
-    gone: BTreeMap<Sequence, bool>,
+    gone: Option<Box<BTreeMap<Sequence, bool>>>,
 }
 
 /// What a removal leaves to do in the database.
@@ -107,7 +107,7 @@ impl QueueIndex {
         for (sequence, bytes) in entries {
             let is_last = sequence == last;
             // The chunk may have been read before it was written without them.
-            let is_over = self.gone.contains_key(&sequence);
+            let is_over = self.is_gone(sequence);
             if is_over {
                 self.count_gone(sequence, bytes);
             }
@@ -118,9 +118,13 @@ impl QueueIndex {
         self.known_to = Some(last);
     }
 
+    fn is_gone(&self, sequence: Sequence) -> bool {
+        self.gone.as_ref().is_some_and(|gone| gone.contains_key(&sequence))
+    }
+
     /// An entry that went alone was there. True: the queue had counted it until now.
     pub(crate) fn count_gone(&mut self, sequence: Sequence, bytes: u32) -> bool {
-        match self.gone.get_mut(&sequence) {
+        match self.gone.as_mut().and_then(|gone| gone.get_mut(&sequence)) {
             Some(is_counted) if !*is_counted => *is_counted = true,
             _ => return false,
         }
@@ -172,14 +176,17 @@ impl QueueIndex {
 
     /// What went alone has gone with everything else.
     pub(crate) fn forget_gone(&mut self, through: Sequence) {
-        if !self.gone.is_empty() {
-            self.gone = self.gone.split_off(&Sequence(through.0.saturating_add(1)));
+        if let Some(gone) = &mut self.gone {
+            **gone = gone.split_off(&Sequence(through.0.saturating_add(1)));
+            if gone.is_empty() {
+                self.gone = None;
+            }
         }
     }
 
     /// An entry of a chunk that was looked for is over. True: the queue had counted it until now.
     pub(crate) fn found_over(&mut self, sequence: Sequence, bytes: u32) -> bool {
-        if self.gone.contains_key(&sequence) {
+        if self.is_gone(sequence) {
             return self.count_gone(sequence, bytes);
         }
         self.messages = self.messages.saturating_sub(1);
@@ -206,7 +213,7 @@ impl QueueIndex {
             }
             return true;
         }
-        self.more && self.gone.insert(sequence, false).is_none()
+        self.more && self.gone.get_or_insert_default().insert(sequence, false).is_none()
     }
 
     /// The oldest stored entry still wanted, as far as is known.

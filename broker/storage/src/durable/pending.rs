@@ -45,7 +45,8 @@ pub(crate) struct Pending {
     /// Number of the last change.
     pub(crate) position: u64,
     rows: Rows,
-    queues: HashMap<SessionNumber, Queue>,
+    /// Each on its own: the table has room for twice as many as there are.
+    queues: HashMap<SessionNumber, Box<Queue>>,
     changed: HashSet<SessionNumber>,
     growths: Growths,
     identifiers: Identifiers,
@@ -288,14 +289,14 @@ impl Pending {
 
     /// What the queue holds.
     pub(crate) fn usage(&self, session: SessionNumber) -> QueueUsage {
-        self.queues.get(&session).map_or(QueueUsage::default(), Queue::usage)
+        self.queues.get(&session).map_or(QueueUsage::default(), |queue| queue.usage())
     }
 
     /// Queues with entries, entries, bytes.
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         self.queues
             .values()
-            .map(Queue::usage)
+            .map(|queue| queue.usage())
             .filter(|usage| usage.messages > 0)
             .fold((0, 0, 0), |(queues, messages, bytes), usage| (queues + 1, messages + usage.messages, bytes + usage.bytes))
     }
