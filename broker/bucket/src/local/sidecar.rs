@@ -50,10 +50,14 @@ impl Sidecars {
         }
         let record =
             Record::of(location, attributes).ok_or_else(|| io::Error::new(ErrorKind::Unsupported, "an attribute without a name here"))?;
-        let mut file = File::create(self.path(location, e_tag))?;
-        file.write_all(&serde_json::to_vec(&record)?)?;
-        file.sync_all()?;
-        File::open(&self.0)?.sync_all()
+        let write = || {
+            let mut file = File::create(self.path(location, e_tag))?;
+            file.write_all(&serde_json::to_vec(&record)?)?;
+            file.sync_all()?;
+            File::open(&self.0)?.sync_all()
+        };
+        // A full disk would get a torn one with every attempt.
+        write().inspect_err(|_| self.remove(location, e_tag))
     }
 
     /// None: no sidecar.

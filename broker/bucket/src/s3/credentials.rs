@@ -57,7 +57,8 @@ impl Chain {
 /// Credentials that were found.
 struct Known {
     credentials: Credentials,
-    found: Instant,
+    /// When the last look began to count, whether it found something else or not.
+    looked: Instant,
     fresh_until: Instant,
     /// None: they do not say.
     ends: Option<Instant>,
@@ -65,11 +66,16 @@ struct Known {
 
 impl Known {
     fn new(credentials: Credentials) -> Self {
-        let found = Instant::now();
+        let looked = Instant::now();
         // Counted once: the clock of the host may be set while they are in use.
         let left = credentials.expiry().map(|expiry| expiry.duration_since(SystemTime::now()).unwrap_or_default());
         let fresh_for = left.map_or(FRESH_FOR, |left| left.saturating_sub(BEFORE_END).max(left / 2));
-        Self { credentials, found, fresh_until: found + fresh_for, ends: left.map(|left| found + left) }
+        Self { credentials, looked, fresh_until: looked + fresh_for, ends: left.map(|left| looked + left) }
+    }
+
+    /// The shortest time between two looks.
+    fn again(&self) -> Duration {
+        if self.ends.is_some() { ROLE_AGAIN } else { AGAIN }
     }
 
     fn is_fresh(&self, now: Instant) -> bool {
@@ -133,7 +139,8 @@ impl Rotating {
         let Some(credentials) = self.known(false) else { return Err(error) };
         warn!(error = chain_of(&error), "no new credentials for the bucket: those before stay in use");
         if let Some(known) = &mut *self.known.lock() {
-            known.fresh_until = Instant::now() + AGAIN;
+            known.looked = Instant::now();
+            known.fresh_until = known.looked + known.again();
         }
         Ok(credentials)
     }
@@ -149,8 +156,7 @@ impl Rotating {
     fn refused(&self) {
         let now = Instant::now();
         if let Some(known) = self.known.lock().as_mut() {
-            let again = if known.ends.is_some() { ROLE_AGAIN } else { AGAIN };
-            if now >= known.found + again {
+            if now >= known.looked + known.again() {
                 known.fresh_until = known.fresh_until.min(now);
             }
         }
