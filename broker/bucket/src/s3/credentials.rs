@@ -155,10 +155,8 @@ impl Rotating {
     /// The server does not take what there is.
     fn refused(&self) {
         let now = Instant::now();
-        if let Some(known) = self.known.lock().as_mut() {
-            if now >= known.looked + known.again() {
-                known.fresh_until = known.fresh_until.min(now);
-            }
+        if let Some(known) = self.known.lock().as_mut().filter(|known| now >= known.looked + known.again()) {
+            known.fresh_until = known.fresh_until.min(now);
         }
     }
 }
