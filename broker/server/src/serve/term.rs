@@ -213,7 +213,16 @@ impl Term<'_> {
                 error!(error = error_chain(&error), "the shards were taken before they were closed: the broker ends");
                 Ok(Next::Exit(ExitCode::from(LOST)))
             }
-            (Why::Told, Err(error)) => Err(error).context("the last changes could not be written to the bucket"),
+            (Why::Told, Err(error)) => {
+                // Frozen for a while, perhaps, and followed by another one before it was told.
+                let lost = match self.held.take() {
+                    Some(held) => give_back(held, true).await,
+                    None => None,
+                };
+                let Some(to) = lost else { return Err(error).context("the last changes could not be written to the bucket") };
+                error!(owner = to, error = error_chain(&error), "another broker owns the bucket now: this one ends");
+                Ok(Next::Exit(ExitCode::from(LOST)))
+            }
             (why, Ok(())) => {
                 if let Some(held) = self.held.take() {
                     held.release().await;
@@ -268,8 +277,8 @@ async fn open(
     Ok((Arc::new(state), broker))
 }
 
-/// Lets go of shards that were not opened: nothing was acknowledged, so whoever waits may try at once. Says who has them if the opening failed because
-/// they were lost.
+/// Lets go of shards that were not opened, or are closed: whoever waits may try at once. Says who has them if opening or closing failed because they
+/// were lost.
 async fn give_back(mut held: Held, has_failed: bool) -> Option<String> {
     if has_failed && let Ok(Ending::Lost { to }) = tokio::time::timeout(LOST_KNOWN, held.ended()).await {
         return Some(to);
