@@ -256,7 +256,7 @@ async fn sweep_leaves_objects_and_their_attributes(dir: &FilePath) {
         std::fs::read_dir(own.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
     };
     let (staged, sidecars) = (files("staging").len(), files("attributes"));
-    let long_ago = std::fs::FileTimes::new().set_modified(std::time::SystemTime::now() - Duration::from_secs(7200));
+    let long_ago = std::fs::FileTimes::new().set_modified(std::time::SystemTime::now() - Duration::from_secs(48 * 3600));
     for path in &sidecars {
         std::fs::File::options().write(true).open(path).expect("a file").set_times(long_ago).expect("times");
     }
