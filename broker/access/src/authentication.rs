@@ -55,6 +55,7 @@ mod anonymous;
 mod certificate;
 mod credential;
 mod enhanced;
+pub mod line;
 pub mod passwd;
 mod password;
 mod scram;

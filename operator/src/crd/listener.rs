@@ -271,6 +271,8 @@ pub enum CertificateIdentity {
     SanUri,
     /// The first e-mail address of the subject's alternative names.
     SanEmail,
+    /// SHA-256 of the whole certificate, 64 lower-case hexadecimal digits.
+    Fingerprint,
 }
 
 /// The oldest version of TLS.

@@ -73,7 +73,7 @@ pub enum DeletionPolicy {
 #[x_kube(validation = Rule::new("has(self.prefix) == has(oldSelf.prefix) && (!has(self.prefix) || self.prefix == oldSelf.prefix)").message("persistence.bucket.prefix is immutable: copy the state with `bucketmq bucket clone` and make a new MqttBroker"))]
 #[x_kube(validation = Rule::new("has(self.account) == has(oldSelf.account) && (!has(self.account) || self.account == oldSelf.account)").message("persistence.bucket.account is immutable: copy the state with `bucketmq bucket clone` and make a new MqttBroker"))]
 #[x_kube(validation = Rule::new("(self.provider == 'Azure') == has(self.account)").message("persistence.bucket.account is the storage account: required with provider Azure, and only then"))]
-#[x_kube(validation = Rule::new("self.provider == 'S3' || (!has(self.region) && !has(self.endpoint) && !has(self.encryption) && !has(self.caRef) && !self.forcePathStyle && !self.allowInsecure)").message("persistence.bucket.region, endpoint, forcePathStyle, allowInsecure, caRef and encryption go with provider S3"))]
+#[x_kube(validation = Rule::new("self.provider == 'S3' || (!has(self.region) && !has(self.encryption) && !has(self.forcePathStyle))").message("persistence.bucket.region, forcePathStyle and encryption go with provider S3"))]
 #[x_kube(validation = Rule::new("!has(self.endpoint) || self.endpoint.startsWith('https://') || (self.endpoint.startsWith('http://') && self.allowInsecure)").message("persistence.bucket.endpoint is https://HOST[:PORT]; http:// needs allowInsecure: true, because everything passes there in the clear"))]
 #[x_kube(validation = Rule::new("!has(self.endpoint) || !self.endpoint.contains('?') && !self.endpoint.contains('#') && !self.endpoint.contains('@')").message("persistence.bucket.endpoint is a scheme, a host and a port: no credentials, query or fragment"))]
 pub struct Bucket {
@@ -103,16 +103,16 @@ pub struct Bucket {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9][-a-z0-9]*$"))]
     pub region: Option<String>,
 
-    /// S3: where a server that is not Amazon's is, such as `https://s3.example.com:9000`.
+    /// Where a server is that is not the cloud's own, such as `https://s3.example.com:9000`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub endpoint: Option<String>,
 
-    /// S3: the bucket's name stands in the path and not in the host name. Most servers that are not Amazon's want it.
-    #[serde(default)]
-    pub force_path_style: bool,
+    /// S3: the bucket's name stands in the path and not in the host name. Default: true with an endpoint, because few servers have a host name per bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force_path_style: Option<bool>,
 
-    /// S3: allow an endpoint with http://.
+    /// Allow an endpoint with http://.
     #[serde(default)]
     pub allow_insecure: bool,
 
@@ -120,7 +120,7 @@ pub struct Bucket {
     #[serde(default)]
     pub credentials: Credentials,
 
-    /// S3: a Secret with the key `ca.crt`, the CA that signed the endpoint's certificate.
+    /// A Secret with the key `ca.crt`, the CA that signed the endpoint's certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<LocalReference>,
 
