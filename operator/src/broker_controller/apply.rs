@@ -8,7 +8,7 @@ use super::build::{Children, certificate_resource};
 use super::observe::{Live, Observed, PodView, named};
 use crate::apply::{Applier, ApplyError};
 use crate::context::Context;
-use crate::names::{self, FIELD_MANAGER, RELOAD};
+use crate::names::{FIELD_MANAGER, RELOAD};
 
 /// Makes everything what it should be.
 pub async fn apply(applier: &Applier<'_>, children: &Children, live: &Live) -> Result<(), ApplyError> {
