@@ -338,3 +338,6 @@ fn is_terminating_namespace(error: &ApplyError) -> bool {
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
     status.code == 403 && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
+
+#[cfg(test)]
+mod fixtures;

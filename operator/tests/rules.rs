@@ -168,10 +168,12 @@ fn golden_objects_of_every_release_are_valid_and_come_back_as_they_were() {
 /// Whether everything that was written is still there.
 fn holds(object: &Value, written: &Value) -> bool {
     match written {
-        Value::Object(written) => written.iter().all(|(key, value)| object.get(key).is_some_and(|object| holds(object, value)) || value == &json!({})),
-        Value::Array(written) => {
-            object.as_array().is_some_and(|object| object.len() == written.len() && written.iter().zip(object).all(|(written, object)| holds(object, written)))
+        Value::Object(written) => {
+            written.iter().all(|(key, value)| object.get(key).is_some_and(|object| holds(object, value)) || value == &json!({}))
         }
+        Value::Array(written) => object.as_array().is_some_and(|object| {
+            object.len() == written.len() && written.iter().zip(object).all(|(written, object)| holds(object, written))
+        }),
         scalar => object == scalar || object.as_str().is_some_and(|text| text == scalar.to_string()),
     }
 }

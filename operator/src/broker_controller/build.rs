@@ -108,3 +108,6 @@ pub fn service_names(broker: &MqttBroker) -> Vec<String> {
         .chain(listeners.map(|listener| names::listener(&name, &listener.name)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -313,3 +313,6 @@ fn reason_of(error: &CertificateError) -> &'static str {
         CertificateError::NoCertificate(_) | CertificateError::NoKey(_) | CertificateError::NoList(_) => "InvalidPem",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,8 +218,17 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         if matches!(reason.as_str(), "" | "ContainerCreating" | "PodInitializing") {
             continue;
         }
-        let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref()).and_then(|ended| ended.message.as_deref());
-        let message = last.map(last_words).filter(|text| !text.is_empty()).or_else(|| waiting.message.clone()).unwrap_or_default();
+        // Kubernetes says it in turns and with the seconds it waits: a status has one word for it.
+        if matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") {
+            let message = format!("the image {} cannot be had: {}", container.image, image_advice(&reason));
+            return Some(Trouble { reason: "ImagePullBackOff".to_owned(), message });
+        }
+        let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let words = last.and_then(|ended| ended.message.as_deref()).map(last_words).filter(|text| !text.is_empty());
+        let message = words.unwrap_or_else(|| match last {
+            Some(ended) => format!("it ended with exit code {}: see its log", ended.exit_code),
+            None => waiting.message.clone().unwrap_or_default(),
+        });
         return Some(Trouble { reason, message });
     }
     let unschedulable = status
@@ -229,6 +238,14 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         .iter()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
     Some(Trouble { reason: "Unschedulable".to_owned(), message: unschedulable.message.clone().unwrap_or_default() })
+}
+
+fn image_advice(reason: &str) -> &'static str {
+    match reason {
+        "ErrImageNeverPull" => "it is not on the node, and imagePullPolicy is Never",
+        "InvalidImageName" => "this is no name of an image",
+        _ => "look at its name and at imagePullSecrets",
+    }
 }
 
 /// The error in the last lines of a broker's log, whichever format it has.

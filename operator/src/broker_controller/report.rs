@@ -62,8 +62,11 @@ pub fn status(observed: &Observed, outcome: &Outcome, settings: &Settings, now: 
     let bucket = view.bucket();
     let prefix = view.prefix();
     let available = view.available();
-    let progressing = view.progressing(settings);
-    let hibernated = broker.spec.replicas == 0;
+    let progressing = view.progressing();
+    let hibernated = match broker.spec.replicas {
+        0 => Finding::yes("Replicas0", "state is in the bucket; replicas 1 wakes the broker"),
+        _ => Finding::no("Awake", ""),
+    };
     let ready = view.ready(&[&config, &certificates, &bucket], &prefix, &available, &progressing);
     let warning = view.warning(settings);
     for (type_, finding) in [
@@ -75,14 +78,7 @@ pub fn status(observed: &Observed, outcome: &Outcome, settings: &Settings, now: 
         ("BucketHealthy", &bucket),
         ("PrefixInUse", &prefix),
         ("Paused", &Finding::no("NotPaused", "")),
-        (
-            "Hibernated",
-            &if hibernated {
-                Finding::yes("Replicas0", "state is in the bucket; replicas 1 wakes the broker")
-            } else {
-                Finding::no("Awake", "")
-            },
-        ),
+        ("Hibernated", &hibernated),
         ("Warning", &warning),
     ] {
         conditions.add(type_, finding);
@@ -106,7 +102,11 @@ pub fn status(observed: &Observed, outcome: &Outcome, settings: &Settings, now: 
         version: view.serving().and_then(|pod| pod.says.as_ref()).map(|says| says.version.clone()).or(before.version),
         image: deployment.and_then(image_of),
         restart_hash: applied.map(|applied| applied.restart_hash.clone()).or(before.restart_hash),
-        applied_reload_hash: if config.is_true() && !hibernated { reload_hash.clone() } else { before.applied_reload_hash },
+        applied_reload_hash: if config.is_true() && view.pods().any(|pod| pod.says.is_some()) {
+            reload_hash.clone()
+        } else {
+            before.applied_reload_hash
+        },
         reload_hash,
         listeners: listeners(observed, &outcome.certificates),
         bucket_owner: is_durable(broker).then(|| bucket_owner(broker, settings)),
@@ -343,8 +343,7 @@ impl View<'_> {
         Some(Finding::no(&trouble.reason, format!("pod {}: {}", pod.name, trouble.message)))
     }
 
-    fn progressing(&self, settings: &Settings) -> Finding {
-        let _ = settings;
+    fn progressing(&self) -> Finding {
         let Some(deployment) = self.deployment else {
             return match self.outcome.applied {
                 Some(_) => Finding::yes("Starting", "the Deployment is being made"),
@@ -387,7 +386,7 @@ impl View<'_> {
         }
         // What a person has to change comes before what only takes its time.
         if let Some(part) =
-            parts.iter().find(|part| part.status == "False" && !matches!(part.reason.as_str(), "ReloadPending" | "Expiring"))
+            parts.iter().find(|part| part.status == "False" && !matches!(part.reason.as_str(), "ReloadPending" | "Expiring" | "Blocked"))
         {
             return Finding::no(&part.reason, part.message.clone());
         }
@@ -448,7 +447,8 @@ impl View<'_> {
             return Phase::Pending;
         }
         let is_first = self.broker.status.as_ref().is_none_or(|status| status.version.is_none());
-        if is_first && self.trouble().is_none() { Phase::Provisioning } else { Phase::Failed }
+        let waits = self.trouble().is_none_or(|finding| finding.reason == "Unschedulable");
+        if is_first && waits { Phase::Provisioning } else { Phase::Failed }
     }
 }
 
@@ -495,3 +495,6 @@ fn listeners(observed: &Observed, certificates: &BTreeMap<String, CertificateSta
     };
     broker.spec.listeners.iter().map(status).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,3 +252,6 @@ pub fn version_of(secret: &impl Resource, key: &str) -> String {
     let meta = secret.meta();
     short_hash(format!("{}/{}/{key}", meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref().unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,3 +161,6 @@ fn quantities(broker: &MqttBroker) -> Vec<Problem> {
     };
     wrong.map(problem).collect()
 }
+
+#[cfg(test)]
+mod tests;
