@@ -1,4 +1,4 @@
-//! Which bucketmq binary is tested: the one that is named, the newest of the builds, or the one beside a test.
+//! Which binary is tested, bucketmq's or the operator's: the one that is named, the newest of the builds, or the one beside a test.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -6,29 +6,38 @@ use std::time::SystemTime;
 use anyhow::{Context, bail, ensure};
 
 /// What builds it.
-const REMEDY: &str = "run `cargo build --workspace --bin bucketmq`";
+const REMEDY: &str = "run `cargo build --workspace --bins`";
+/// The broker.
+pub const BROKER: &str = "bucketmq";
+/// The operator.
+pub const OPERATOR: &str = "bucketmq-operator";
 /// Profiles whose builds count, each a folder of the target folder.
 const PROFILES: [&str; 3] = ["release", "fast", "debug"];
 
-/// The binary `named`, or the newest of the target folder this program stands in.
+/// The broker `named`, or the newest of the target folder this program stands in.
 pub fn find(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    find_program(BROKER, named)
+}
+
+/// The binary `named`, or the newest of this `program` in the target folder this one stands in.
+pub fn find_program(program: &str, named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(path) = named {
         ensure!(path.is_file(), "{} is no file", path.display());
         return Ok(path.canonicalize()?);
     }
     let program = std::env::current_exe()?;
     let target = program.ancestors().find(|folder| PROFILES.iter().any(|profile| folder.join(profile).is_dir()));
-    newest(target.context("this program stands in no target folder")?)
+    newest(target.context("this program stands in no target folder")?, program)
 }
 
-fn newest(target: &Path) -> anyhow::Result<PathBuf> {
+fn newest(target: &Path, program: &str) -> anyhow::Result<PathBuf> {
     PROFILES
         .iter()
-        .map(|profile| target.join(profile).join("bucketmq"))
+        .map(|profile| target.join(profile).join(program))
         .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
         .max()
         .map(|(_, path)| path)
-        .with_context(|| format!("no bucketmq below {}: {REMEDY}, or name it by --bucketmq", target.display()))
+        .with_context(|| format!("no {program} below {}: {REMEDY}, or name it", target.display()))
 }
 
 /// The binary beside this test, which has to be as new as its sources: cargo builds it for no test of another package. `E2E_BINARY` names
@@ -70,13 +79,13 @@ mod tests {
     #[test]
     fn the_newest_build_is_taken() {
         let target = tempfile::tempdir().unwrap();
-        assert!(newest(target.path()).unwrap_err().to_string().contains("cargo build"));
+        assert!(newest(target.path(), BROKER).unwrap_err().to_string().contains("cargo build"));
         for (profile, age) in [("release", 20), ("debug", 10)] {
             fs::create_dir(target.path().join(profile)).unwrap();
             let file = fs::File::create(target.path().join(profile).join("bucketmq")).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
         }
-        assert!(newest(target.path()).unwrap().ends_with("debug/bucketmq"));
+        assert!(newest(target.path(), BROKER).unwrap().ends_with("debug/bucketmq"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -42,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("e2e/load", &["e2e/servers"]),
     ("e2e/clients", &["e2e/binary"]),
     ("e2e/durable", &["broker/packet", "e2e/binary", "e2e/servers"]),
+    ("e2e/kubernetes", &["operator", "e2e/binary", "e2e/cluster"]),
     ("e2e/binary", &[]),
     ("e2e/servers", &[]),
     ("e2e/tidy", &[]),

@@ -1,0 +1,179 @@
+//! `bucketmq-kubernetes`: runs the cases on a cluster and says what came of them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use bucketmq_binary::{OPERATOR, find_program};
+use bucketmq_kubernetes::cases::{self, Case, Needs, STAGE_A};
+use bucketmq_kubernetes::operator::{Operator, Options as Flags};
+use bucketmq_kubernetes::report::{Outcome, say, table};
+use bucketmq_kubernetes::{World, cases::scale};
+use bucketmq_local_cluster::{Cluster, Options, Stage};
+use clap::{Parser, Subcommand};
+
+/// Cases that share one operator run at one time.
+const AT_ONCE: usize = 4;
+
+/// The operator and its brokers on a real Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "bucketmq-kubernetes", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The operator's binary. Default: the newest build.
+    #[arg(long, value_name = "FILE", global = true)]
+    operator: Option<PathBuf>,
+    /// Name of the local cluster; it is started, and ended unless --keep.
+    #[arg(long, value_name = "NAME", default_value = "suite", global = true)]
+    cluster: String,
+    /// Kubernetes' folder in the cache, such as kubernetes-1.34: `e2e/cluster/install` builds it.
+    #[arg(long, value_name = "FOLDER", default_value = "kubernetes", global = true)]
+    kubernetes: String,
+    /// Leave the cluster running.
+    #[arg(long, global = true)]
+    keep: bool,
+    /// Write the outcomes there as JSON.
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The cases of a control plane without nodes; needs no root.
+    Objects {
+        /// Only cases whose name holds this.
+        filter: Option<String>,
+    },
+    /// Only what the API server checks by itself, for other versions of Kubernetes.
+    Rules,
+    /// Many brokers and users.
+    Scale {
+        /// MqttBrokers.
+        #[arg(long, default_value_t = 500)]
+        brokers: usize,
+        /// MqttUsers of each.
+        #[arg(long, default_value_t = 10)]
+        users: usize,
+    },
+    /// The names of all cases.
+    List,
+}
+
+fn main() -> ExitCode {
+    // Several libraries bring one: there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("no runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(&cli)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("bucketmq-kubernetes: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<bool> {
+    if matches!(cli.command, Command::List) {
+        STAGE_A.iter().for_each(|case| say(case.name));
+        return Ok(true);
+    }
+    let options = Options {
+        name: cli.cluster.clone(),
+        stage: Stage::A,
+        kubernetes: cli.kubernetes.clone(),
+        controllers: !matches!(cli.command, Command::Rules),
+        install: true,
+        progress: |text| say(&format!("cluster: {text}")),
+        ..Options::default()
+    };
+    let cluster = tokio::task::spawn_blocking(move || Cluster::up(&options)).await??;
+    let binary = find_program(OPERATOR, cli.operator.clone())?;
+    let world = World::new(cluster.kubeconfig(), cluster.audit_log(), cluster.kubectl()?, binary).await?;
+    world.install_crds().await?;
+    let outcomes = match &cli.command {
+        Command::Objects { filter } => {
+            let chosen = |case: &&Case| filter.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
+            objects(&world, &STAGE_A.iter().filter(chosen).collect::<Vec<_>>()).await?
+        }
+        Command::Rules => {
+            let chosen = |case: &&Case| case.name.contains("rule") || case.name.contains("golden");
+            alone(&world, &STAGE_A.iter().filter(chosen).collect::<Vec<_>>()).await
+        }
+        Command::Scale { brokers, users } => {
+            let begin = Instant::now();
+            let verdict = scale::run(&world, *brokers, *users).await;
+            vec![told("scale", begin, verdict)]
+        }
+        Command::List => Vec::new(),
+    };
+    say(&table(&outcomes));
+    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+    if let Some(path) = &cli.json {
+        std::fs::write(path, serde_json::to_string_pretty(&outcomes)?).with_context(|| path.display().to_string())?;
+    }
+    if !cli.keep && failed == 0 {
+        let name = cli.cluster.clone();
+        tokio::task::spawn_blocking(move || Cluster::down(&name)).await??;
+    }
+    say(&format!("test result: {}. {} passed; {failed} failed", if failed == 0 { "ok" } else { "FAILED" }, outcomes.len() - failed));
+    Ok(failed == 0)
+}
+
+/// First those that share an operator, some at a time; then those that want to be alone.
+async fn objects(world: &World, chosen: &[&'static Case]) -> anyhow::Result<Vec<Outcome>> {
+    use futures_util::StreamExt;
+    let (shared, rest): (Vec<_>, Vec<_>) = chosen.iter().partition(|case| case.needs == Needs::Objects);
+    let mut outcomes = Vec::new();
+    if !shared.is_empty() {
+        let operator: Operator = world.operator(&Flags::default()).await?;
+        let running = shared.iter().map(|case| one(world, case));
+        outcomes.extend(futures_util::stream::iter(running).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
+        if outcomes.iter().any(|outcome| outcome.failure.is_some()) {
+            say(&operator.log_text());
+        }
+        operator.stop().await?;
+    }
+    outcomes.extend(alone(world, &rest).await);
+    Ok(outcomes)
+}
+
+/// One after the other.
+async fn alone(world: &World, chosen: &[&'static Case]) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for case in chosen {
+        outcomes.push(one(world, case).await);
+    }
+    outcomes
+}
+
+async fn one(world: &World, case: &'static Case) -> Outcome {
+    let begin = Instant::now();
+    let verdict = case.run(world).await;
+    told(case.name, begin, verdict)
+}
+
+fn told(case: &'static str, begin: Instant, verdict: cases::Verdict) -> Outcome {
+    let seconds = begin.elapsed().as_secs_f64();
+    let (measured, failure) = match verdict {
+        Ok(measured) => {
+            // A bar that is missed is told, and fails nothing: a machine may be slow.
+            (measured, None)
+        }
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    };
+    match &failure {
+        None => say(&format!("test {case} ... ok ({seconds:.1} s)")),
+        Some(failure) => say(&format!("test {case} ... FAILED ({seconds:.1} s)\n{failure}")),
+    }
+    Outcome { case, seconds, measured, failure }
+}

@@ -1,0 +1,114 @@
+//! The cluster under test, and how the operator gets into it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, ResourceExt};
+use tokio::process::Command;
+
+use crate::audit::Mark;
+use crate::operator::{Operator, Options};
+
+/// Where the operator's ServiceAccount is.
+pub const OPERATOR_NAMESPACE: &str = "bucketmq-operator";
+/// How the API server calls the operator.
+pub const OPERATOR_USER: &str = "system:serviceaccount:bucketmq-operator:bucketmq-operator";
+
+/// A cluster that runs.
+pub struct World {
+    /// To its API server, as its administrator.
+    pub client: Client,
+    /// Of its administrator.
+    pub kubeconfig: PathBuf,
+    /// What the API server notes.
+    pub audit_log: PathBuf,
+    /// The operator's binary.
+    pub binary: PathBuf,
+    /// kubectl.
+    pub kubectl: PathBuf,
+    /// Logs and files of a run.
+    pub folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Connects to a cluster and gets it ready for the operator.
+    pub async fn new(kubeconfig: PathBuf, audit_log: PathBuf, kubectl: PathBuf, binary: PathBuf) -> anyhow::Result<Self> {
+        let config = Kubeconfig::read_from(&kubeconfig)?;
+        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+        let folder = tempfile::Builder::new().prefix("bucketmq-kubernetes-").tempdir()?;
+        Ok(Self { client: Client::try_from(config)?, kubeconfig, audit_log, binary, kubectl, folder })
+    }
+
+    /// kubectl with these arguments; what it prints.
+    pub async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.kubectl);
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
+        let output = command.output().await.context("kubectl")?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl {}: {error}", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Installs the custom resource definitions from `crds/` and waits until the API server serves them.
+    pub async fn install_crds(&self) -> anyhow::Result<()> {
+        let api = Api::<CustomResourceDefinition>::all(self.client.clone());
+        for crd in bucketmq_operator::crd::all() {
+            let path = repository().join("crds").join(format!("{}.yaml", crd.name_any()));
+            let crd: CustomResourceDefinition = serde_saphyr::from_str(&std::fs::read_to_string(&path)?)?;
+            let parameters = PatchParams::apply("bucketmq-kubernetes").force();
+            api.patch(&crd.name_any(), &parameters, &Patch::Apply(&crd)).await.with_context(|| path.display().to_string())?;
+        }
+        let begin = Instant::now();
+        loop {
+            let established = api.list(&Default::default()).await?.items.into_iter().filter(|crd| {
+                let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+                crd.spec.group == bucketmq_operator::crd::GROUP && conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True")
+            });
+            if established.count() == bucketmq_operator::crd::all().len() {
+                return Ok(());
+            }
+            ensure!(begin.elapsed() < Duration::from_secs(30), "the custom resource definitions are not served");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A kubeconfig of the operator's ServiceAccount.
+    pub async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let path = self.folder.path().join("operator.kubeconfig");
+        if path.exists() {
+            return Ok(path);
+        }
+        let rbac = repository().join("e2e/kubernetes/rbac.yaml");
+        self.kubectl(&["apply", "--server-side", "-f", &rbac.display().to_string()]).await?;
+        let token = self.kubectl(&["create", "token", "bucketmq-operator", "-n", OPERATOR_NAMESPACE, "--duration", "10h"]).await?;
+        let mut config = Kubeconfig::read_from(&self.kubeconfig)?;
+        for user in &mut config.auth_infos {
+            user.auth_info = Some(serde_json::from_value(serde_json::json!({ "token": token.trim() }))?);
+        }
+        std::fs::write(&path, serde_saphyr::to_string(&config)?)?;
+        Ok(path)
+    }
+
+    /// Starts the operator as its ServiceAccount and waits until it has seen everything.
+    pub async fn operator(&self, options: &Options) -> anyhow::Result<Operator> {
+        let kubeconfig = self.operator_kubeconfig().await?;
+        let mut operator = Operator::start(&self.binary, &kubeconfig, self.folder.path(), options)?;
+        operator.wait_ready().await?;
+        Ok(operator)
+    }
+
+    /// The end of the audit log.
+    pub fn mark(&self) -> anyhow::Result<Mark> {
+        Mark::now(&self.audit_log)
+    }
+}
+
+/// The checkout this was built from.
+pub fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
