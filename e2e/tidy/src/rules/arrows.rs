@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -44,6 +44,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("e2e/durable", &["broker/packet", "e2e/binary", "e2e/servers"]),
     ("e2e/binary", &[]),
     ("e2e/servers", &[]),
+    ("e2e/cluster", &[]),
     ("e2e/tidy", &[]),
 ];
 
@@ -95,6 +96,7 @@ fn ours(name: &str) -> Option<String> {
         "" => Some("broker/server".to_owned()),
         "-operator" => Some("operator".to_owned()),
         "-e2e-clients" => Some("e2e/clients".to_owned()),
+        "-local-cluster" => Some("e2e/cluster".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;
             let parent = if ["binary", "conformance", "load", "servers", "tidy"].contains(&room) { "e2e" } else { "broker" };
