@@ -45,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("e2e/kubernetes", &["operator", "e2e/binary", "e2e/cluster"]),
     ("e2e/binary", &[]),
     ("e2e/servers", &[]),
+    ("e2e/cluster", &[]),
     ("e2e/tidy", &[]),
 ];
 
@@ -96,6 +97,7 @@ fn ours(name: &str) -> Option<String> {
         "" => Some("broker/server".to_owned()),
         "-operator" => Some("operator".to_owned()),
         "-e2e-clients" => Some("e2e/clients".to_owned()),
+        "-local-cluster" => Some("e2e/cluster".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;
             let parent = if ["binary", "conformance", "load", "servers", "tidy"].contains(&room) { "e2e" } else { "broker" };

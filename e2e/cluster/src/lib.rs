@@ -1,0 +1,29 @@
+//! A real Kubernetes of one machine, without Docker: a control plane, nodes that can lose their power, and images for them.
+//!
+//! ```no_run
+//! use bucketmq_local_cluster::{Cluster, Options};
+//!
+//! let cluster = Cluster::up(&Options::default())?;
+//! println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+//! Cluster::down("local")?;
+//! # anyhow::Ok(())
+//! ```
+
+mod addresses;
+mod certificates;
+mod cluster;
+mod control_plane;
+mod folder;
+mod installed;
+mod kubectl;
+mod machine;
+pub mod oci;
+mod options;
+mod process;
+mod status;
+mod wait;
+
+pub use cluster::Cluster;
+pub use machine::{Unavailable, check};
+pub use options::{DEFAULT_NAME, Options, Stage};
+pub use status::{PartStatus, Status};
