@@ -25,8 +25,8 @@ pub fn find_program(program: &str, named: Option<PathBuf>) -> anyhow::Result<Pat
         ensure!(path.is_file(), "{} is no file", path.display());
         return Ok(path.canonicalize()?);
     }
-    let program = std::env::current_exe()?;
-    let target = program.ancestors().find(|folder| PROFILES.iter().any(|profile| folder.join(profile).is_dir()));
+    let this = std::env::current_exe()?;
+    let target = this.ancestors().find(|folder| PROFILES.iter().any(|profile| folder.join(profile).is_dir()));
     newest(target.context("this program stands in no target folder")?, program)
 }
 

@@ -132,7 +132,7 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
 /// First those that share an operator, some at a time; then those that want to be alone.
 async fn objects(world: &World, chosen: &[&'static Case]) -> anyhow::Result<Vec<Outcome>> {
     use futures_util::StreamExt;
-    let (shared, rest): (Vec<_>, Vec<_>) = chosen.iter().partition(|case| case.needs == Needs::Objects);
+    let (shared, rest): (Vec<&'static Case>, Vec<&'static Case>) = chosen.iter().copied().partition(|case| case.needs == Needs::Objects);
     let mut outcomes = Vec::new();
     if !shared.is_empty() {
         let operator: Operator = world.operator(&Flags::default()).await?;
