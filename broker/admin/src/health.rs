@@ -33,6 +33,7 @@ struct State {
     owner: Option<String>,
     draining: bool,
     config_hash: Option<String>,
+    revision: Option<String>,
     users_hash: Option<String>,
     certificates: Vec<Certificate>,
     last_reload: Option<LastReload>,
@@ -69,6 +70,8 @@ pub(crate) struct Readiness {
     draining: bool,
     version: &'static str,
     config_hash: Option<String>,
+    /// What the configuration in force calls itself; `None` when it does not say.
+    revision: Option<String>,
     users_hash: Option<String>,
     certificates: Vec<Certificate>,
     last_reload: Option<LastReload>,
@@ -117,9 +120,11 @@ impl Health {
         self.state.lock().draining = draining;
     }
 
-    /// The hash of the configuration in force.
-    pub fn set_config_hash(&self, hash: String) {
-        self.state.lock().config_hash = Some(hash);
+    /// The hash of the configuration in force, and what it calls itself, if anything.
+    pub fn set_config(&self, hash: String, revision: &str) {
+        let mut state = self.state.lock();
+        state.config_hash = Some(hash);
+        state.revision = (!revision.is_empty()).then(|| revision.to_owned());
     }
 
     /// The hash of the users file in force; `None` without one.
@@ -166,6 +171,7 @@ impl Health {
             draining: state.draining,
             version,
             config_hash: state.config_hash.clone(),
+            revision: state.revision.clone(),
             users_hash: state.users_hash.clone(),
             certificates: state.certificates.clone(),
             last_reload: state.last_reload.clone(),
@@ -267,6 +273,17 @@ mod tests {
             let certificate = Certificate { listener: "tls".into(), subject: "CN=a".into(), sha256: "00".into(), not_after };
             assert_eq!(serde_json::to_value(certificate).unwrap()["not_after"], expected);
         }
+    }
+
+    #[test]
+    fn hash_and_revision_change_together() {
+        let health = Health::new();
+        assert!(health.readiness("1").revision.is_none());
+        health.set_config("a".to_owned(), "7");
+        let ready = health.readiness("1");
+        assert_eq!((ready.config_hash.as_deref(), ready.revision.as_deref()), (Some("a"), Some("7")));
+        health.set_config("b".to_owned(), "");
+        assert_eq!(health.readiness("1").revision, None, "who says none has none");
     }
 
     #[test]

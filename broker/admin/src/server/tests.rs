@@ -74,7 +74,7 @@ async fn readiness_is_503_until_nothing_is_awaited_and_again_while_draining() {
     assert!(head.contains("content-type: application/json") && head.contains("cache-control: no-store"), "{head}");
 
     fixture.token = None;
-    fixture.health.set_config_hash("c0".to_owned());
+    fixture.health.set_config("c0".to_owned(), "r7");
     fixture.health.set_last_reload(Ok(()));
     let (status, _, body) = ask(&fixture, "GET", "/readyz").await;
     assert!(status == 200 && body.contains(r#""config_hash":"c0""#) && body.contains(r#""ok":true,"error":null"#), "{status} {body}");
@@ -192,7 +192,7 @@ async fn a_process_whose_heart_stopped_is_dead_until_it_beats_again() {
 async fn readyz_tells_what_is_in_force_after_a_reload_that_failed() {
     let mut fixture = start(Limits::default()).await;
     fixture.token = None;
-    fixture.health.set_config_hash("c0".to_owned());
+    fixture.health.set_config("c0".to_owned(), "r7");
     fixture.health.set_users_hash(Some("5e".to_owned()));
     let certificate = crate::Certificate {
         listener: "tls".to_owned(),
@@ -213,7 +213,7 @@ async fn readyz_tells_what_is_in_force_after_a_reload_that_failed() {
     assert_eq!(
         json,
         serde_json::json!({
-            "ready": true, "awaiting": [], "draining": false, "version": "1.2.3", "config_hash": "c0", "users_hash": "5e",
+            "ready": true, "awaiting": [], "draining": false, "version": "1.2.3", "config_hash": "c0", "revision": "r7", "users_hash": "5e",
             "owner": null,
             "certificates": certificates, "last_reload": { "at": null, "ok": false, "error": "bucketmq.toml:3: unknown key" },
         })

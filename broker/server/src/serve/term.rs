@@ -96,7 +96,7 @@ impl Process {
         let tasks = self.start_tasks(&broker, &state, &listeners);
         let serving = broker.clone();
         listeners.serve(move |accepted| connect::serve(serving.clone(), accepted))?;
-        self.health.set_config_hash(self.loaded.hash());
+        self.health.set_config(self.loaded.hash(), &self.loaded.config.revision);
         self.serving.store(Some(Arc::new(Serving { broker: broker.clone(), listeners: listeners.clone() })));
         let mut term = Term { process: self, broker, listeners, state, held, _tasks: tasks };
         term.report();

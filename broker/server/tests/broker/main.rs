@@ -89,6 +89,18 @@ fn a_broken_configuration_leaves_the_old_one_in_force_and_readyz_says_why() {
 }
 
 #[test]
+fn readyz_tells_which_revision_of_the_configuration_is_in_force() {
+    let broker = Broker::start(&format!("revision = \"one\"\n{OPEN}"));
+    assert!(broker.get("/readyz").contains("\"revision\":\"one\""));
+    let ready = broker.reconfigure(|text| text.replace("\"one\"", "\"two\"\nrevison = \"x\""));
+    assert!(ready.contains("\"ok\":false") && ready.contains("\"revision\":\"one\""), "{ready}");
+    let ready = broker.reconfigure(|text| text.replace("revison = \"x\"\n", ""));
+    assert!(ready.contains("\"ok\":true") && ready.contains("\"revision\":\"two\""), "{ready}");
+    let ready = broker.reconfigure(|text| text.replace("revision = \"two\"\n", ""));
+    assert!(ready.contains("\"revision\":null"), "{ready}");
+}
+
+#[test]
 fn listeners_come_and_go_without_dropping_a_connection_of_those_that_stay() {
     let broker = Broker::start(OPEN);
     let mut client = broker.client("a");
