@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
+use crate::bucket_health::BucketHealth;
+
 /// A heartbeat older than this means that the runtime no longer runs its tasks. Beats come every second or so, and the longest thing
 /// a healthy broker does on a worker is milliseconds; 30 s tells a stuck process from a machine that swapped.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
@@ -31,6 +33,7 @@ struct State {
     /// How many tokens are out, by name.
     awaiting: BTreeMap<&'static str, usize>,
     owner: Option<String>,
+    bucket: Option<BucketHealth>,
     draining: bool,
     config_hash: Option<String>,
     revision: Option<String>,
@@ -67,6 +70,8 @@ pub(crate) struct Readiness {
     awaiting: Vec<&'static str>,
     /// Which member owns the bucket while this one waits for it.
     owner: Option<String>,
+    /// How the bucket is; `None` without one.
+    bucket: Option<BucketHealth>,
     draining: bool,
     version: &'static str,
     config_hash: Option<String>,
@@ -113,6 +118,11 @@ impl Health {
     /// Which member owns the bucket that this one waits for; `None` when it waits for nobody.
     pub fn set_owner(&self, member: Option<&str>) {
         self.state.lock().owner = member.map(str::to_owned);
+    }
+
+    /// How the bucket is.
+    pub fn set_bucket(&self, bucket: BucketHealth) {
+        self.state.lock().bucket = Some(bucket);
     }
 
     /// While the broker drains it is not ready, so that nobody sends it new Clients.
@@ -168,6 +178,7 @@ impl Health {
             ready: state.is_ready(),
             awaiting: state.awaiting.keys().copied().collect(),
             owner: state.owner.clone(),
+            bucket: state.bucket.clone(),
             draining: state.draining,
             version,
             config_hash: state.config_hash.clone(),

@@ -24,7 +24,7 @@ pub use config::Config;
 pub use confirmation::{Confirmation, Registered};
 pub use member::{Member, MemberError};
 pub use objects::{ObjectError, Objects, Version};
-pub use ownership::{Ending, Held, Ownership, TakeError};
+pub use ownership::{Ending, Held, Ownership, TakeError, Wait};
 pub use proof::{HostLock, NameLock};
 pub use record::{Claim, FormatError, Holder, MemberNote, Own};
 pub use tenure::{Tenure, Verdict};

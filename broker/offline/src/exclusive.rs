@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucketmq_cluster::{Confirmation, Held, HostLock, Member, ObjectError, Objects, Own, Ownership, TakeError, Takeover};
+use bucketmq_cluster::{Confirmation, Held, HostLock, Member, ObjectError, Objects, Own, Ownership, TakeError, Takeover, Wait};
 use bucketmq_storage::durable::Place;
 use bucketmq_storage::offline::Writer;
 use bucketmq_storage::{ReadError, ShardId};
@@ -14,8 +14,8 @@ use rand::Rng;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::Progress;
 use crate::site::Site;
+use crate::{Progress, chain};
 
 /// An owner that lives shows it within ten seconds, and one that does not is asked for three; then some for a slow bucket.
 const WAIT_MAX: Duration = Duration::from_secs(25);
@@ -86,11 +86,13 @@ pub async fn ensure_not_owned(place: &Place, lock: Option<PathBuf>, progress: Pr
         ownership = ownership.with_directory_lock(file);
     }
     let mut by = String::new();
-    let mut on_wait = |owner: &str| {
-        if by != owner {
+    let mut on_wait = |wait: Wait<'_>| match wait {
+        Wait::For(owner) if by != owner => {
             owner.clone_into(&mut by);
             progress(&format!("{by} is written down as the owner: looking whether it lives"));
         }
+        Wait::For(_) => {}
+        Wait::Bucket(error) => progress(&format!("who owns the bucket cannot be read or written, trying again: {}", chain(error))),
     };
     let objects = Objects::new(place.bucket.clone());
     let taken = tokio::select! {

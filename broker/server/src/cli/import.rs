@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bucketmq_cluster::{Confirmation, Held, Member, Ownership, Takeover};
+use bucketmq_cluster::{Confirmation, Held, Member, Ownership, Takeover, Wait};
 use bucketmq_import::Report;
+use bucketmq_offline::chain;
 use bucketmq_storage::durable::Place;
 use bucketmq_storage::{DurableStore, RetainedUsage, Shards, Store};
 use clap::{Args, Subcommand};
@@ -174,11 +175,13 @@ fn member() -> anyhow::Result<Member> {
 
 async fn own(ownership: &Ownership) -> Result<Held, Failure> {
     let mut owner = String::new();
-    let mut on_wait = |member: &str| {
-        if owner != member {
+    let mut on_wait = |wait: Wait<'_>| match wait {
+        Wait::For(member) if owner != member => {
             member.clone_into(&mut owner);
             eprintln!("waiting for {member}, which has the bucket");
         }
+        Wait::For(_) => {}
+        Wait::Bucket(error) => eprintln!("who owns the bucket cannot be read or written, trying again: {}", chain(error)),
     };
     let confirmation = Arc::new(Confirmation::pending());
     match tokio::time::timeout(OWNER_PATIENCE, ownership.take(confirmation, &mut on_wait)).await {

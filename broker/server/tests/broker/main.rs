@@ -3,6 +3,7 @@
 
 mod access_reload;
 mod acknowledge;
+mod bucket_health;
 mod bucket_tools;
 mod check_config;
 mod client;
