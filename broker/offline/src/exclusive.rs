@@ -47,6 +47,12 @@ pub enum OwnError {
         /// Its name.
         by: String,
     },
+    /// It is for somebody else.
+    #[error("the prefix belongs to {owner}")]
+    Foreign {
+        /// As its brokers call it.
+        owner: String,
+    },
     /// It cannot be told who has it.
     #[error("it cannot be told who owns this bucket")]
     Unknown(#[from] ObjectError),
@@ -61,6 +67,19 @@ pub enum OwnError {
 /// The member that `own/00` names.
 pub async fn owner(place: &Place) -> Result<Option<String>, OwnError> {
     Ok(first(&Objects::new(place.bucket.clone())).await?.and_then(|own| own.owner).map(|owner| owner.member))
+}
+
+/// For whom the prefix is, if anybody has said so.
+pub async fn prefix_owner(place: &Place) -> Result<Option<String>, OwnError> {
+    Ok(Objects::new(place.bucket.clone()).prefix_owner().await?.0.map(|prefix| prefix.owner))
+}
+
+/// Makes sure that the prefix is `owner`'s, or nobody's.
+pub async fn ensure_prefix_of(place: &Place, owner: &str) -> Result<(), OwnError> {
+    match prefix_owner(place).await? {
+        Some(other) if other != owner => Err(OwnError::Foreign { owner: other }),
+        _ => Ok(()),
+    }
 }
 
 async fn first(objects: &Objects) -> Result<Option<Own>, ObjectError> {

@@ -1,6 +1,7 @@
 //! The process: what is set up once, and the terms in which it serves. A broker whose bucket another one owns waits for its term; one that was asked
 //! to give way ends its term and waits for the next.
 
+mod prefix;
 mod reload;
 mod term;
 

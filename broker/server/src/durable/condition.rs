@@ -50,6 +50,12 @@ pub fn refused(url: &BucketUrl, shards: &[ShardId]) -> BucketHealth {
     BucketHealth::new(BucketReason::ShardRefused, text)
 }
 
+/// The prefix is for somebody else.
+pub fn in_use(url: &BucketUrl, owner: &str) -> BucketHealth {
+    let text = format!("{url}: the prefix belongs to {owner:?}: name another prefix, or take it over with adopt = {owner:?} in [bucket]");
+    BucketHealth::new(BucketReason::PrefixInUse, text)
+}
+
 /// What a request has met.
 pub fn of_diagnosis(url: &BucketUrl, diagnosis: &Diagnosis) -> BucketHealth {
     let reason = match diagnosis.ailment {
@@ -116,8 +122,8 @@ fn one_line(text: &str) -> String {
 /// Tells `/readyz` and the log how the bucket is before it is served.
 pub struct Reporter {
     health: Arc<Health>,
-    /// Held while something is wrong.
-    unready: Option<ReadinessToken>,
+    /// Held while something is wrong, by what is awaited.
+    unready: Option<(&'static str, ReadinessToken)>,
     /// What was told last, if something is wrong.
     told: Option<BucketReason>,
 }
@@ -130,12 +136,25 @@ impl Reporter {
 
     /// It cannot be used for now; `error` is what the log says of it, once for each reason.
     pub fn trouble(&mut self, bucket: BucketHealth, error: &str) {
+        self.awaiting("bucket", bucket, error);
+    }
+
+    /// Its prefix is for somebody else.
+    pub fn in_use(&mut self, bucket: BucketHealth) {
+        let message = bucket.message().to_owned();
+        self.awaiting("prefix", bucket, &message);
+    }
+
+    fn awaiting(&mut self, name: &'static str, bucket: BucketHealth, error: &str) {
         let reason = bucket.reason();
         if self.told != Some(reason) {
             self.told = Some(reason);
             warn!(reason = ?reason, error, "the bucket cannot be used: trying again until it can");
         }
-        self.unready.get_or_insert_with(|| self.health.awaiting("bucket"));
+        if self.unready.as_ref().is_none_or(|(awaited, _)| *awaited != name) {
+            // The new one first, or for a moment nothing would be awaited.
+            self.unready = Some((name, self.health.awaiting(name)));
+        }
         self.health.set_bucket(bucket);
     }
 

@@ -174,3 +174,8 @@ impl State {
         }
     }
 }
+
+/// An error and its causes, as one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -22,7 +22,7 @@ use super::{LOST, Next, Process, Serving, tell_systemd};
 use crate::broker::Broker;
 use crate::config::Loaded;
 use crate::durable::condition::{self, Reporter};
-use crate::durable::open::State;
+use crate::durable::open::{State, error_chain};
 use crate::durable::snapshots::Snapshots;
 use crate::durable::watch::Watch;
 use crate::metrics::Metrics;
@@ -72,6 +72,9 @@ impl Process {
         let totals = Totals::new(u64::from(config.limits.max_connections), u64::from(config.limits.max_connection_rate));
         let listeners = Listeners::bind(&config.listeners, totals).await?;
         let confirmation = Arc::new(if self.bucket.is_some() { Confirmation::pending() } else { Confirmation::always() });
+        if !self.claim_prefix().await? {
+            return Ok(self.stopped_early());
+        }
         let Some(held) = self.own(&confirmation).await? else { return Ok(self.stopped_early()) };
         let bucket = self.bucket.as_ref().map(|(bucket, _)| bucket);
         let timeout = self.loaded.config.bucket.request_timeout;
@@ -316,8 +319,4 @@ async fn ended(held: Option<&mut Held>) -> Ending {
         Some(held) => held.ended().await,
         None => std::future::pending().await,
     }
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

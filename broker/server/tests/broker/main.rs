@@ -17,6 +17,7 @@ mod live_snapshots;
 mod outage;
 mod overflow;
 mod ownership;
+mod prefix_owner;
 mod proxy_protocol;
 mod scram;
 mod slow_reader;
