@@ -41,8 +41,9 @@ mod rule;
 mod rules;
 mod template;
 
-pub use role::{LOCAL_ROLE, RoleError};
-pub(crate) use role::{Roles, check_role_name};
+pub(crate) use role::Roles;
+pub use role::{LOCAL_ROLE, RoleError, check_role_name};
+pub(crate) use rule::check_rule;
 pub use rule::{Effect, Operation, RuleError};
 pub(crate) use rules::{RoleSet, Rules};
 pub(crate) use template::Values;

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::authorization::{Effect, LOCAL_ROLE, Operation};
+use crate::authorization::{Effect, LOCAL_ROLE, Operation, RuleError, check_rule};
 
 /// Who may connect, publish and subscribe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +62,13 @@ pub enum RuleConfig {
 impl From<&str> for RuleConfig {
     fn from(line: &str) -> Self {
         Self::Line(line.to_owned())
+    }
+}
+
+impl RuleConfig {
+    /// Whether the broker would take it, and if not, why: for programs that render configurations.
+    pub fn check(&self) -> Result<(), RuleError> {
+        check_rule(self)
     }
 }
 
@@ -160,6 +167,15 @@ mod tests {
         let rules = &config.roles["sensor"].rules;
         assert_eq!(rules[0], RuleConfig::from("allow connect"));
         assert!(matches!(&rules[1], RuleConfig::Table(table) if table.filter.as_deref() == Some("site/%c/#")));
+    }
+
+    #[test]
+    fn a_rule_is_checked_by_itself_with_the_words_of_the_broker() {
+        assert_eq!(RuleConfig::from("allow publish site/%c/#").check(), Ok(()));
+        assert_eq!(RuleConfig::from("allow publihs a").check(), Err(RuleError::Operation("publihs".to_owned())));
+        let table = RuleTable { effect: Effect::Deny, operations: vec![Operation::Publish], filter: Some("a/#/b".into()), client_id: None };
+        let problem = RuleConfig::Table(table).check().unwrap_err().to_string();
+        assert!(problem.starts_with("its Topic Filter is not valid: "), "{problem}");
     }
 
     #[test]

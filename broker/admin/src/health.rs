@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
+use crate::bucket_health::BucketHealth;
+
 /// A heartbeat older than this means that the runtime no longer runs its tasks. Beats come every second or so, and the longest thing
 /// a healthy broker does on a worker is milliseconds; 30 s tells a stuck process from a machine that swapped.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
@@ -31,8 +33,10 @@ struct State {
     /// How many tokens are out, by name.
     awaiting: BTreeMap<&'static str, usize>,
     owner: Option<String>,
+    bucket: Option<BucketHealth>,
     draining: bool,
     config_hash: Option<String>,
+    revision: Option<String>,
     users_hash: Option<String>,
     certificates: Vec<Certificate>,
     last_reload: Option<LastReload>,
@@ -66,9 +70,13 @@ pub(crate) struct Readiness {
     awaiting: Vec<&'static str>,
     /// Which member owns the bucket while this one waits for it.
     owner: Option<String>,
+    /// How the bucket is; `None` without one.
+    bucket: Option<BucketHealth>,
     draining: bool,
     version: &'static str,
     config_hash: Option<String>,
+    /// What the configuration in force calls itself; `None` when it does not say.
+    revision: Option<String>,
     users_hash: Option<String>,
     certificates: Vec<Certificate>,
     last_reload: Option<LastReload>,
@@ -112,14 +120,21 @@ impl Health {
         self.state.lock().owner = member.map(str::to_owned);
     }
 
+    /// How the bucket is.
+    pub fn set_bucket(&self, bucket: BucketHealth) {
+        self.state.lock().bucket = Some(bucket);
+    }
+
     /// While the broker drains it is not ready, so that nobody sends it new Clients.
     pub fn set_draining(&self, draining: bool) {
         self.state.lock().draining = draining;
     }
 
-    /// The hash of the configuration in force.
-    pub fn set_config_hash(&self, hash: String) {
-        self.state.lock().config_hash = Some(hash);
+    /// The hash of the configuration in force, and what it calls itself, if anything.
+    pub fn set_config(&self, hash: String, revision: &str) {
+        let mut state = self.state.lock();
+        state.config_hash = Some(hash);
+        state.revision = (!revision.is_empty()).then(|| revision.to_owned());
     }
 
     /// The hash of the users file in force; `None` without one.
@@ -163,9 +178,11 @@ impl Health {
             ready: state.is_ready(),
             awaiting: state.awaiting.keys().copied().collect(),
             owner: state.owner.clone(),
+            bucket: state.bucket.clone(),
             draining: state.draining,
             version,
             config_hash: state.config_hash.clone(),
+            revision: state.revision.clone(),
             users_hash: state.users_hash.clone(),
             certificates: state.certificates.clone(),
             last_reload: state.last_reload.clone(),
@@ -267,6 +284,17 @@ mod tests {
             let certificate = Certificate { listener: "tls".into(), subject: "CN=a".into(), sha256: "00".into(), not_after };
             assert_eq!(serde_json::to_value(certificate).unwrap()["not_after"], expected);
         }
+    }
+
+    #[test]
+    fn hash_and_revision_change_together() {
+        let health = Health::new();
+        assert!(health.readiness("1").revision.is_none());
+        health.set_config("a".to_owned(), "7");
+        let ready = health.readiness("1");
+        assert_eq!((ready.config_hash.as_deref(), ready.revision.as_deref()), (Some("a"), Some("7")));
+        health.set_config("b".to_owned(), "");
+        assert_eq!(health.readiness("1").revision, None, "who says none has none");
     }
 
     #[test]

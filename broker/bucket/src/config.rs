@@ -15,6 +15,9 @@ pub use url::{AzureUrl, BucketUrl, GcsUrl, S3Url};
 /// Nobody should wait longer for an acknowledgement than that and a write.
 const MIN_FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
+/// Longer than any name of a cluster, a namespace and a resource together.
+const OWNER_LEN_MAX: usize = 256;
+
 /// The bucket and the limits of its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -40,6 +43,11 @@ pub struct BucketConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub min_flush_interval: Duration,
+    /// For whom the prefix is, such as the name of a fleet: a broker that names somebody else waits instead of taking it, alive and not ready. Empty, the
+    /// default: nobody asks. Up to 256 bytes.
+    pub owner: String,
+    /// With `owner`: whose prefix is taken over, once its own broker has stopped. Empty, the default: nobody's.
+    pub adopt: String,
     /// Snapshots that the broker takes by itself.
     pub snapshots: SnapshotsConfig,
 }
@@ -76,6 +84,8 @@ impl BucketConfig {
             connect_timeout: Duration::from_secs(3),
             max_attempts: 4,
             min_flush_interval: Duration::ZERO,
+            owner: String::new(),
+            adopt: String::new(),
             snapshots: SnapshotsConfig::default(),
         }
     }
@@ -103,6 +113,14 @@ impl BucketConfig {
         }
         if self.min_flush_interval > MIN_FLUSH_INTERVAL_MAX {
             return Err(ConfigError::new("min_flush_interval", "is at most 1s: Clients wait so long for their acknowledgements"));
+        }
+        for (key, name) in [("owner", &self.owner), ("adopt", &self.adopt)] {
+            if name.len() > OWNER_LEN_MAX || name.chars().any(char::is_control) {
+                return Err(ConfigError::new(key, format!("is up to {OWNER_LEN_MAX} bytes without control characters")));
+            }
+        }
+        if self.owner.is_empty() && !self.adopt.is_empty() {
+            return Err(ConfigError::new("adopt", "needs owner: who shall have the prefix instead"));
         }
         if !(1..=1000).contains(&self.snapshots.retain) {
             return Err(ConfigError::new("snapshots.retain", "is from 1 to 1000"));

@@ -18,6 +18,7 @@
 
 mod cloud;
 mod config;
+mod diagnosis;
 mod lifecycle;
 mod local;
 mod measured;
@@ -29,6 +30,7 @@ mod probe;
 mod s3;
 
 pub use config::{AzureUrl, BucketConfig, BucketUrl, ConfigError, GcsUrl, S3Url, Schedule, SnapshotsConfig};
+pub use diagnosis::{Ailment, Diagnosis};
 pub use lifecycle::{Lifecycle, lifecycle};
 pub use local::{LocalError, LocalStore};
 pub use measured::{Measured, TimedOut};

@@ -15,6 +15,7 @@ use object_store::{
 };
 use tokio::time::Instant;
 
+use crate::diagnosis::{Ailment, Diagnosis};
 use crate::metrics::{Kind, Outcome, Requests};
 
 /// Names in one page of a listing, on every cloud's default.
@@ -73,8 +74,14 @@ impl Watch {
     fn outcome<T>(&self, result: &Result<T>) -> Outcome {
         let Err(error) = result else { return Outcome::Ok };
         let outcome = outcome_of(error);
-        if matches!(outcome, Outcome::Denied | Outcome::Timeout | Outcome::Failed) {
-            self.requests.troubled(chain(error));
+        let is_trouble = match outcome {
+            Outcome::Denied | Outcome::Timeout | Outcome::Failed => true,
+            // Of the bucket, not of an object.
+            Outcome::NotFound => Diagnosis::of_request(error).ailment == Ailment::NotFound,
+            Outcome::Ok | Outcome::Condition => false,
+        };
+        if is_trouble {
+            self.requests.troubled(chain(error), Diagnosis::of_request(error));
         }
         outcome
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::diagnosis::Diagnosis;
+
 /// Counter, labels `kind` and `outcome`: requests to the bucket.
 pub const REQUESTS_TOTAL: &str = "mqtt_bucket_requests_total";
 /// Histogram, label `kind`: seconds until a request was answered, its retries included.
@@ -91,6 +93,8 @@ pub struct Trouble {
     pub at: Instant,
     /// What was wrong, with its causes.
     pub text: String,
+    /// What that says about the bucket.
+    pub diagnosis: Diagnosis,
 }
 
 /// Counted since the start. Some hundred atomics; a request that goes well touches three.
@@ -154,8 +158,8 @@ impl Requests {
         self.trouble.lock().clone()
     }
 
-    pub(crate) fn troubled(&self, text: String) {
-        *self.trouble.lock() = Some(Trouble { at: Instant::now(), text });
+    pub(crate) fn troubled(&self, text: String, diagnosis: Diagnosis) {
+        *self.trouble.lock() = Some(Trouble { at: Instant::now(), text, diagnosis });
     }
 
     pub(crate) fn record(&self, kind: Kind, outcome: Outcome, took: Duration) {

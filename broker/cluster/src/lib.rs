@@ -8,6 +8,8 @@
 //!   because a broker that somebody else has replaced knows old Subscriptions and would acknowledge what it matched to nobody;
 //! - [`Held::ended`] says that the shards are to be given up, and why;
 //! - [`Held::release`] lets the next one have them at once.
+//!
+//! Before all that, [`PrefixClaim`] says for whom a prefix is, where somebody cares.
 
 mod candidate;
 mod config;
@@ -15,6 +17,7 @@ mod confirmation;
 mod member;
 mod objects;
 mod ownership;
+mod prefix;
 mod proof;
 mod record;
 mod tenure;
@@ -24,7 +27,8 @@ pub use config::Config;
 pub use confirmation::{Confirmation, Registered};
 pub use member::{Member, MemberError};
 pub use objects::{ObjectError, Objects, Version};
-pub use ownership::{Ending, Held, Ownership, TakeError};
+pub use ownership::{Ending, Held, Ownership, TakeError, Wait};
+pub use prefix::PrefixClaim;
 pub use proof::{HostLock, NameLock};
-pub use record::{Claim, FormatError, Holder, MemberNote, Own};
+pub use record::{Claim, FormatError, Holder, MemberNote, Own, PrefixOwner};
 pub use tenure::{Tenure, Verdict};

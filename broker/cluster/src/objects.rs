@@ -1,4 +1,5 @@
-//! The objects themselves: `own/NN`, changed only by who names the version it has read, and `members/<member>`, which only its member writes.
+//! The objects themselves: `own/NN` and `prefix-owner`, changed only by who names the version it has read, and `members/<member>`, which only its
+//! member writes.
 
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutP
 use std::sync::Arc;
 use thiserror::Error as ThisError;
 
-use crate::record::{FormatError, MemberNote, Own};
+use crate::record::{FormatError, MemberNote, Own, PrefixOwner};
 
 /// Signs of life of members that have been gone for so long are removed.
 const LEFT_BEHIND: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// For whom the prefix is.
+const PREFIX_OWNER: &str = "prefix-owner";
 
 /// The version of an object that was read or written; an object that is not there has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,13 +80,29 @@ impl Objects {
 
     /// Makes `own` the record of `shard` if it still has the version `expected`.
     pub async fn change_own(&self, shard: ShardId, expected: &Version, own: &Own) -> Result<Version, ObjectError> {
-        let object = own_key(shard);
+        self.change(own_key(shard), expected, own.encode()).await
+    }
+
+    /// For whom the prefix is; `None` when nobody has said so.
+    pub async fn prefix_owner(&self) -> Result<(Option<PrefixOwner>, Version), ObjectError> {
+        let object = PREFIX_OWNER.to_owned();
+        let Some((bytes, version)) = self.read(&object).await? else { return Ok((None, Version::default())) };
+        let owner = PrefixOwner::decode(&bytes).map_err(|source| ObjectError::Format { object, source })?;
+        Ok((Some(owner), version))
+    }
+
+    /// Says for whom the prefix is if that record still has the version `expected`.
+    pub async fn change_prefix_owner(&self, expected: &Version, owner: &PrefixOwner) -> Result<Version, ObjectError> {
+        self.change(PREFIX_OWNER.to_owned(), expected, owner.encode()).await
+    }
+
+    async fn change(&self, object: String, expected: &Version, record: Vec<u8>) -> Result<Version, ObjectError> {
         let mode = match &expected.0 {
             Some(version) => PutMode::Update(version.clone()),
             None => PutMode::Create,
         };
         let options = PutOptions { mode, ..PutOptions::default() };
-        match self.bucket.put_opts(&Path::from(object.as_str()), PutPayload::from(own.encode()), options).await {
+        match self.bucket.put_opts(&Path::from(object.as_str()), PutPayload::from(record), options).await {
             Ok(written) => Ok(Version(Some(written.into()))),
             Err(Error::Precondition { .. } | Error::AlreadyExists { .. } | Error::NotFound { .. }) => Err(ObjectError::Changed { object }),
             Err(source) => Err(ObjectError::Bucket { object, source }),

@@ -81,6 +81,15 @@ pub enum TakeError {
     },
 }
 
+/// What the shards are waited for.
+#[derive(Debug)]
+pub enum Wait<'a> {
+    /// This member, which owns them.
+    For(&'a str),
+    /// The bucket: it was asked, and is asked again.
+    Bucket(&'a ObjectError),
+}
+
 /// Why the shards have to be given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -133,9 +142,9 @@ impl Ownership {
         &self.member
     }
 
-    /// Waits until all shards are this process's. `on_wait` is told whom it waits for, at every look. Acknowledgements are confirmed with
+    /// Waits until all shards are this process's. `on_wait` is told what it waits for, at every look. Acknowledgements are confirmed with
     /// `confirmation` from then on.
-    pub async fn take(&self, confirmation: Arc<Confirmation>, on_wait: &mut (dyn FnMut(&str) + Send)) -> Result<Held, TakeError> {
+    pub async fn take(&self, confirmation: Arc<Confirmation>, on_wait: &mut (dyn FnMut(Wait<'_>) + Send)) -> Result<Held, TakeError> {
         let mut waiting = Waiting { ownership: self, candidate: None, directory: None, notes: 0, next_note: None };
         loop {
             match waiting.look(on_wait).await {
@@ -145,12 +154,12 @@ impl Ownership {
                     }
                     match self.take_rest(&own).await {
                         Ok(epochs) => return Ok(self.hold(epochs, time, confirmation, waiting)),
-                        Err(error) => forgive(error).await?,
+                        Err(error) => forgive(error, on_wait).await?,
                     }
                 }
                 Ok(None) => {}
                 Err(LookError::Take(error)) => return Err(error),
-                Err(LookError::Object(error)) => forgive(error).await?,
+                Err(LookError::Object(error)) => forgive(error, on_wait).await?,
             }
         }
     }
@@ -182,12 +191,12 @@ impl Ownership {
 }
 
 /// What heals by waiting is waited for.
-async fn forgive(error: ObjectError) -> Result<(), TakeError> {
+async fn forgive(error: ObjectError, on_wait: &mut (dyn FnMut(Wait<'_>) + Send)) -> Result<(), TakeError> {
     match error {
         ObjectError::Format { .. } => return Err(TakeError::Unreadable(error)),
         ObjectError::Changed { object } => debug!(object, "another member was faster"),
-        ObjectError::Bucket { object, source } => {
-            warn!(object, error = %source, "who owns the bucket cannot be read or written: trying again");
+        ObjectError::Bucket { .. } => {
+            on_wait(Wait::Bucket(&error));
             sleep(READ_EVERY).await;
         }
     }
@@ -225,7 +234,7 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     /// Looks once and does what follows. The record by which the shards are ours, and how long to wait before they are opened; or nothing yet.
-    async fn look(&mut self, on_wait: &mut (dyn FnMut(&str) + Send)) -> Result<Option<(Own, Duration, Time)>, LookError> {
+    async fn look(&mut self, on_wait: &mut (dyn FnMut(Wait<'_>) + Send)) -> Result<Option<(Own, Duration, Time)>, LookError> {
         let Ownership { objects, member, .. } = self.ownership;
         let lock = self.lock()?;
         let began = Instant::now();
@@ -248,7 +257,7 @@ impl Waiting<'_> {
         let Some(asker) = &mut self.candidate else { return Ok(None) };
         match asker.candidate.step(&Seen { now: Instant::now(), own: own.as_ref(), note: note.as_ref() }, &lock) {
             Step::Wait { on } => {
-                on_wait(&on);
+                on_wait(Wait::For(&on));
                 self.next_note.get_or_insert(began);
                 sleep(READ_EVERY.saturating_sub(began.elapsed())).await;
             }

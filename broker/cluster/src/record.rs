@@ -1,4 +1,4 @@
-//! What stands in `own/NN` and `members/<member>`: JSON, so that a person with any tool for buckets can read who owns what.
+//! What stands in `own/NN`, `members/<member>` and `prefix-owner`: JSON, so that a person with any tool for buckets can read who owns what.
 //!
 //! The same rule as for all that is stored: what a release has written every later one reads. Fields may be added; a change of meaning raises
 //! `format`, and a broker that does not know a format touches nothing.
@@ -63,6 +63,14 @@ pub struct MemberNote {
     /// When, by its clock, in milliseconds since 1970.
     #[serde(default)]
     pub at_ms: u64,
+}
+
+/// For whom a prefix is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixOwner {
+    format: u32,
+    /// As its brokers call it.
+    pub owner: String,
 }
 
 /// An object that this release cannot read.
@@ -160,6 +168,23 @@ impl MemberNote {
     }
 }
 
+impl PrefixOwner {
+    /// The prefix is `owner`'s.
+    pub fn new(owner: &str) -> Self {
+        Self { format: FORMAT, owner: owner.to_owned() }
+    }
+
+    /// Reads one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        decode(bytes)
+    }
+
+    /// Writes it.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("numbers and texts")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +193,7 @@ mod tests {
     const GOLDEN: &str = r#"{"format":1,"epoch":7,"owner":{"member":"broker-a","incarnation":"00ff","lock":"boot/token"},"claim":{"member":"broker-b","incarnation":"11ee","answered":true},"at_ms":1795450060256}"#;
     const GOLDEN_RELEASED: &str = r#"{"format":1,"epoch":8,"owner":null,"claim":null,"at_ms":0}"#;
     const GOLDEN_NOTE: &str = r#"{"format":1,"incarnation":"00ff","count":12,"asked":true,"at_ms":1795450060256}"#;
+    const GOLDEN_PREFIX_OWNER: &str = r#"{"format":1,"owner":"7c9e6679/prod/fleet"}"#;
 
     #[test]
     fn golden_records_decode_and_come_out_as_they_were() {
@@ -178,6 +204,9 @@ mod tests {
         assert_eq!(own.encode(), GOLDEN.as_bytes());
         assert_eq!(Own::decode(GOLDEN_RELEASED.as_bytes()).unwrap().encode(), GOLDEN_RELEASED.as_bytes());
         assert_eq!(MemberNote::decode(GOLDEN_NOTE.as_bytes()).unwrap().encode(), GOLDEN_NOTE.as_bytes());
+        let prefix = PrefixOwner::decode(GOLDEN_PREFIX_OWNER.as_bytes()).unwrap();
+        assert_eq!(prefix, PrefixOwner::new("7c9e6679/prod/fleet"));
+        assert_eq!(prefix.encode(), GOLDEN_PREFIX_OWNER.as_bytes());
     }
 
     #[test]
@@ -185,6 +214,7 @@ mod tests {
         assert!(matches!(Own::decode(br#"{"format":2,"who":"knows"}"#), Err(FormatError::Unknown { found: 2 })));
         assert!(matches!(Own::decode(br#"{"format":1,"epoch":"#), Err(FormatError::Damaged(_))));
         assert!(matches!(Own::decode(b""), Err(FormatError::Damaged(_))));
+        assert!(matches!(PrefixOwner::decode(br#"{"format":2,"owner":{}}"#), Err(FormatError::Unknown { found: 2 })));
     }
 
     #[test]

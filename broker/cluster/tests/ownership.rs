@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bucketmq_cluster::{Confirmation, Ending, Held, Member, MemberNote, Objects, Own, Ownership, TakeError, Takeover};
+use bucketmq_cluster::{Confirmation, Ending, Held, Member, MemberNote, Objects, Own, Ownership, TakeError, Takeover, Wait};
 use bucketmq_storage::{ShardId, Shards};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -69,7 +69,10 @@ async fn a_broker_waits_for_one_that_lives_and_says_for_whom() {
     let _first = take(&ownership(&bucket, "a", Takeover::Never)).await;
     let second = ownership(&bucket, "b", Takeover::Never);
     let mut waited_for = Vec::new();
-    let mut on_wait = |name: &str| waited_for.push(name.to_owned());
+    let mut on_wait = |wait: Wait<'_>| match wait {
+        Wait::For(name) => waited_for.push(name.to_owned()),
+        Wait::Bucket(error) => panic!("{error}"),
+    };
     assert!(timeout(Duration::from_secs(300), second.take(Arc::new(Confirmation::pending()), &mut on_wait)).await.is_err());
     assert!(waited_for.len() > 250 && waited_for.iter().all(|name| name == "a"), "{}", waited_for.len());
     assert_eq!(own(&bucket, 0).await.epoch, 1);

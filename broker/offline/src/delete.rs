@@ -86,7 +86,7 @@ async fn list(place: &Place) -> Result<Vec<Path>, Error> {
 }
 
 fn is_of_owner(object: &Path) -> bool {
-    matches!(object.parts().next().as_ref().map(AsRef::as_ref), Some("own" | "members"))
+    matches!(object.parts().next().as_ref().map(AsRef::as_ref), Some("own" | "members" | "prefix-owner"))
 }
 
 async fn remove(place: &Place, objects: Vec<Path>) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucketmq_cluster::{Confirmation, Held, HostLock, Member, ObjectError, Objects, Own, Ownership, TakeError, Takeover};
+use bucketmq_cluster::{Confirmation, Held, HostLock, Member, ObjectError, Objects, Own, Ownership, TakeError, Takeover, Wait};
 use bucketmq_storage::durable::Place;
 use bucketmq_storage::offline::Writer;
 use bucketmq_storage::{ReadError, ShardId};
@@ -14,8 +14,8 @@ use rand::Rng;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::Progress;
 use crate::site::Site;
+use crate::{Progress, chain};
 
 /// An owner that lives shows it within ten seconds, and one that does not is asked for three; then some for a slow bucket.
 const WAIT_MAX: Duration = Duration::from_secs(25);
@@ -47,6 +47,12 @@ pub enum OwnError {
         /// Its name.
         by: String,
     },
+    /// It is for somebody else.
+    #[error("the prefix belongs to {owner}")]
+    Foreign {
+        /// As its brokers call it.
+        owner: String,
+    },
     /// It cannot be told who has it.
     #[error("it cannot be told who owns this bucket")]
     Unknown(#[from] ObjectError),
@@ -61,6 +67,19 @@ pub enum OwnError {
 /// The member that `own/00` names.
 pub async fn owner(place: &Place) -> Result<Option<String>, OwnError> {
     Ok(first(&Objects::new(place.bucket.clone())).await?.and_then(|own| own.owner).map(|owner| owner.member))
+}
+
+/// For whom the prefix is, if anybody has said so.
+pub async fn prefix_owner(place: &Place) -> Result<Option<String>, OwnError> {
+    Ok(Objects::new(place.bucket.clone()).prefix_owner().await?.0.map(|prefix| prefix.owner))
+}
+
+/// Makes sure that the prefix is `owner`'s, or nobody's.
+pub async fn ensure_prefix_of(place: &Place, owner: &str) -> Result<(), OwnError> {
+    match prefix_owner(place).await? {
+        Some(other) if other != owner => Err(OwnError::Foreign { owner: other }),
+        _ => Ok(()),
+    }
 }
 
 async fn first(objects: &Objects) -> Result<Option<Own>, ObjectError> {
@@ -86,11 +105,13 @@ pub async fn ensure_not_owned(place: &Place, lock: Option<PathBuf>, progress: Pr
         ownership = ownership.with_directory_lock(file);
     }
     let mut by = String::new();
-    let mut on_wait = |owner: &str| {
-        if by != owner {
+    let mut on_wait = |wait: Wait<'_>| match wait {
+        Wait::For(owner) if by != owner => {
             owner.clone_into(&mut by);
             progress(&format!("{by} is written down as the owner: looking whether it lives"));
         }
+        Wait::For(_) => {}
+        Wait::Bucket(error) => progress(&format!("who owns the bucket cannot be read or written, trying again: {}", chain(error))),
     };
     let objects = Objects::new(place.bucket.clone());
     let taken = tokio::select! {

@@ -21,6 +21,7 @@ use futures_util::stream::iter;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::exclusive::{OwnError, prefix_owner};
 use crate::site::Site;
 use crate::{Progress, SHARDS_AT_ONCE, chain, json};
 
@@ -93,6 +94,8 @@ pub struct Report {
     pub folder: String,
     /// The broker that owns them.
     pub owner: Option<String>,
+    /// For whom the prefix is, if anybody has said so.
+    pub prefix_owner: Option<String>,
     /// Everything together.
     pub total: Contents,
     /// Objects of all shards.
@@ -104,13 +107,14 @@ pub struct Report {
 }
 
 /// Counts what is in `site`, or in one shard of it.
-pub async fn inspect(site: &Site, only: Option<ShardId>, progress: Progress<'_>) -> Report {
+pub async fn inspect(site: &Site, only: Option<ShardId>, progress: Progress<'_>) -> Result<Report, OwnError> {
     let mut report = Report {
         format: 0,
         made_by: String::new(),
         shards_count: site.place.shards.count(),
         folder: site.root.folder().to_owned(),
         owner: site.owner.clone(),
+        prefix_owner: prefix_owner(&site.place).await?,
         total: Contents::default(),
         objects: 0,
         object_bytes: 0,
@@ -137,7 +141,7 @@ pub async fn inspect(site: &Site, only: Option<ShardId>, progress: Progress<'_>)
         }
         report.shards.push(of_shard);
     }
-    report
+    Ok(report)
 }
 
 async fn read_shard(site: &Site, shard: ShardId) -> Result<(Format, Facts, Contents), ReadError> {

@@ -20,7 +20,7 @@ pub mod snapshot;
 pub mod upgrade;
 pub mod verify;
 
-pub use exclusive::{Exclusive, ensure_not_owned, owner};
+pub use exclusive::{Exclusive, ensure_not_owned, ensure_prefix_of, owner, prefix_owner};
 pub use site::{Site, SiteError};
 
 /// Shards at one time: most of the time of each goes by waiting for the bucket.

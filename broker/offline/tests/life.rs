@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bucketmq_offline::{Site, clone, ensure_not_owned, restore, snapshot, verify};
+use bucketmq_cluster::PrefixClaim;
+use bucketmq_offline::{Site, clone, ensure_not_owned, prefix_owner, restore, snapshot, verify};
 use bucketmq_packet::QoS;
 use bucketmq_packet::message::Message;
 use bucketmq_storage::durable::Place;
@@ -27,6 +28,7 @@ async fn retained(place: &Place) -> u64 {
 async fn a_snapshot_comes_back_and_a_copy_is_whole() {
     let place = Place { bucket: Arc::new(InMemory::new()), prefix: Path::default(), shards: Shards::new(2).expect("a power of two") };
     retain(&place, "first").await;
+    assert_eq!(PrefixClaim::new(place.bucket.clone(), "fleet", "").look().await.expect("taken"), None);
     let site = Site::find(place.bucket.clone()).await.expect("there is state");
     let report = verify::verify(&site, None, &|_| {}).await;
     assert!(report.is_clean(), "{report:?}");
@@ -43,4 +45,6 @@ async fn a_snapshot_comes_back_and_a_copy_is_whole() {
     let copy = Place { bucket: Arc::new(InMemory::new()), ..place.clone() };
     clone::clone(&site, None, copy.bucket.clone(), &|_| {}).await.expect("copied");
     assert_eq!(retained(&copy).await, 1);
+    assert_eq!(prefix_owner(&copy).await.expect("read"), None, "a copy is for whoever comes first");
+    assert_eq!(prefix_owner(&place).await.expect("read").as_deref(), Some("fleet"), "a restore gives it to nobody else");
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucketmq_cluster::{Confirmation, Held, Member, Ownership, Takeover};
+use bucketmq_cluster::{Confirmation, Held, Member, Ownership, PrefixClaim, Takeover};
 use bucketmq_offline::exclusive::OwnError;
-use bucketmq_offline::{delete, ensure_not_owned, owner};
+use bucketmq_offline::{delete, ensure_not_owned, ensure_prefix_of, owner, prefix_owner};
 use bucketmq_storage::Shards;
 use bucketmq_storage::durable::Place;
 use object_store::memory::InMemory;
@@ -74,10 +74,23 @@ async fn delete_leaves_nothing_and_what_lies_beside_the_prefix() {
     for number in 0..20 {
         place.bucket.put(&Path::from(format!("shards/00/{number}")), "state".into()).await.expect("written");
     }
+    assert_eq!(PrefixClaim::new(place.bucket.clone(), "fleet", "").look().await.expect("taken"), None);
     let exclusive = ensure_not_owned(&place, None, &|_| {}).await.expect("nobody owns it");
     assert!(delete::delete(&place, exclusive, &|_| {}).await.expect("deleted") > 20);
     assert_eq!(objects(&place).await, 0);
     assert!(whole.head(&Path::from("other/x")).await.is_ok());
     // A broker begins anew.
     assert_eq!(broker(&place, "a", Takeover::Never).await.epochs(), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_prefix_is_for_whom_it_says_and_for_everybody_when_it_says_nothing() {
+    let place = place();
+    assert_eq!(prefix_owner(&place).await.expect("read"), None);
+    ensure_prefix_of(&place, "fleet").await.expect("it is nobody's");
+    PrefixClaim::new(place.bucket.clone(), "fleet", "").look().await.expect("taken");
+    assert_eq!(prefix_owner(&place).await.expect("read").as_deref(), Some("fleet"));
+    ensure_prefix_of(&place, "fleet").await.expect("it is its own");
+    let refused = ensure_prefix_of(&place, "other").await.expect_err("it is another's");
+    assert!(matches!(&refused, OwnError::Foreign { owner } if owner == "fleet"), "{refused}");
 }

@@ -34,6 +34,9 @@ use tree::{KeyPath, Node, Value};
 /// Where the broker listens when nobody said: the loopback, where whoever can connect is on this machine.
 pub const DEFAULT_LISTENER: &str = "tcp://127.0.0.1:1883?anonymous=local";
 
+/// More than any hash or version of a file.
+const REVISION_LEN_MAX: usize = 256;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -55,6 +58,8 @@ pub struct Config {
     pub cluster: bucketmq_cluster::Config,
     /// The `$SYS` topics, the broker about itself. Changed by a restart.
     pub sys_topics: SysTopics,
+    /// A text that `/readyz` tells back: who renders the file sees which one is in force. Up to 256 bytes. Changed by a reload.
+    pub revision: String,
 }
 
 /// The `$SYS` topics.
@@ -263,6 +268,10 @@ fn complete(mut config: Config, tree: &Node, flags: &ServeFlags) -> (Config, Vec
     let mut wrong = |origin: Origin, key: String, problem: String| errors.push(ConfigError { origin, key, problem });
     if let Some((key, problem)) = check_roles(&config.access) {
         wrong(at(&key), key, problem);
+    }
+    if config.revision.len() > REVISION_LEN_MAX || config.revision.chars().any(char::is_control) {
+        let problem = format!("expected up to {REVISION_LEN_MAX} bytes without control characters, found {}", config.revision.len());
+        wrong(at("revision"), "revision".into(), problem);
     }
     if let Err(error) = config.admin.address() {
         // Its text begins with the key, which stands before it here.

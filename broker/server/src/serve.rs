@@ -1,6 +1,7 @@
 //! The process: what is set up once, and the terms in which it serves. A broker whose bucket another one owns waits for its term; one that was asked
 //! to give way ends its term and waits for the next.
 
+mod prefix;
 mod reload;
 mod term;
 
@@ -22,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::config::{Loaded, LogHandle};
+use crate::durable::condition::{self, Reporter};
 use crate::durable::open::{open_bucket, ownership};
 use crate::gauges;
 use crate::metrics::{BucketExporter, Exporter, GaugeSet, Metrics};
@@ -64,6 +66,8 @@ struct Process {
     metrics: Arc<Metrics>,
     /// Where durable state is kept, if anywhere, and how this broker comes to own it.
     bucket: Option<(Bucket, Ownership)>,
+    /// Tells how it is until it is served.
+    report: Reporter,
     /// The broker of this term.
     serving: Arc<ArcSwapOption<Serving>>,
     stop: Stop,
@@ -98,6 +102,7 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
     tokio::spawn(beat(health.clone()));
     let mut process = Process {
         bucket: None,
+        report: Reporter::new(health.clone()),
         seen: Stamp::of(&loaded),
         loaded,
         log,
@@ -116,6 +121,10 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
 
 impl Process {
     async fn serve(&mut self, admin: &Admin, starting: bucketmq_admin::ReadinessToken) -> anyhow::Result<ExitCode> {
+        let url = &self.loaded.config.bucket.url;
+        if url.is_durable() {
+            self.report.fine(condition::opening(url));
+        }
         let opening = open_bucket(&self.loaded.config.bucket);
         let bucket = tokio::select! {
             bucket = opening => bucket?,

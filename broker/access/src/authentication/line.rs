@@ -4,8 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::credential::{Argon2Hash, Credential, MemoryKey, SaltedSha256};
-use super::users_file::{Line, UserError, check_name};
+use super::credential::{Argon2Hash, Credential, MemoryKey, SaltedSha256, SecretError};
+use super::users_file::{Line, ROLES_MAX, UserError, check_name};
 use crate::authorization::check_role_name;
 
 /// What a user of a line proves itself with, as it stands in the line: a hash, or `!`.
@@ -33,6 +33,11 @@ impl SecretField {
     /// None: only a certificate of its name lets the user in.
     pub fn certificate_only() -> Self {
         Self::new("!".to_owned())
+    }
+
+    /// What somebody has hashed already, such as `$argon2id$...` or a verifier of SCRAM; what no users file could hold is refused.
+    pub fn verbatim(text: &str) -> Result<Self, SecretError> {
+        Credential::parse(text).map(|_| Self::new(text.to_owned()))
     }
 
     fn new(text: String) -> Self {
@@ -65,6 +70,9 @@ impl User {
         check_name(&self.name)?;
         if let Some(bad) = self.roles.iter().find(|role| !check_role_name(role)) {
             return Err(UserError::RoleName(bad.clone()));
+        }
+        if self.roles.len() > ROLES_MAX {
+            return Err(UserError::TooManyRoles(self.roles.len()));
         }
         Ok(Line::format(&self.name, &self.secret.0, &self.roles, self.enabled))
     }
@@ -114,6 +122,26 @@ mod tests {
         let mut strange = user(SecretField::certificate_only());
         strange.roles = vec!["a,b".to_owned()];
         assert_eq!(strange.to_line(), Err(UserError::RoleName("a,b".to_owned())));
+        strange.roles = vec!["a".to_owned(); 33];
+        assert_eq!(strange.to_line(), Err(UserError::TooManyRoles(33)));
+    }
+
+    #[test]
+    fn a_hash_that_somebody_brings_is_taken_as_it_is_and_a_password_is_not() {
+        let hash = "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
+        let scram = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=\
+                     :wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+        for text in [hash, scram, "!"] {
+            let user = user(SecretField::verbatim(text).unwrap());
+            let line = user.to_line().unwrap();
+            assert!(line.contains(text), "{line}");
+            assert_eq!(User::from_line(&line).unwrap(), Some(user));
+        }
+        // The password of RFC 7677's example.
+        assert!(SecretField::verbatim(scram).unwrap().is_of(b"pencil"));
+        assert_eq!(SecretField::verbatim("pencil"), Err(SecretError::NoHash));
+        assert_eq!(SecretField::verbatim(""), Err(SecretError::Empty));
+        assert!(SecretField::verbatim(&format!("{hash}:local")).is_err(), "it would be another field");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::scram::{ITERATIONS_DEFAULT, Mechanism, SALT_LEN, ScramVerifier};
 use crate::authorization::{RoleSet, Roles, check_role_name};
 
 /// Roles of one user. Each is a list of rules that a principal may have to ask; 32 of them are more than a person can keep apart.
-const ROLES_MAX: usize = 32;
+pub(crate) const ROLES_MAX: usize = 32;
 /// What a User Name of CONNECT can hold.
 const NAME_LEN_MAX: usize = 65_535;
 

@@ -113,7 +113,7 @@ impl Role {
 }
 
 /// Whether a role may have this name: the users file separates names by commas and fields by colons.
-pub(crate) fn check_role_name(name: &str) -> bool {
+pub fn check_role_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 

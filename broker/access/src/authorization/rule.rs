@@ -140,6 +140,11 @@ impl Rule {
     }
 }
 
+/// Whether a rule makes sense.
+pub(crate) fn check_rule(rule: &RuleConfig) -> Result<(), RuleError> {
+    Rule::parse(rule).map(drop)
+}
+
 /// The first word, and what follows the white space behind it. A Topic Filter may contain white space of its own.
 fn split_word(text: &str) -> (&str, Option<&str>) {
     match text.split_once(char::is_whitespace) {

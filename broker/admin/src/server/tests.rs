@@ -71,10 +71,11 @@ async fn readiness_is_503_until_nothing_is_awaited_and_again_while_draining() {
     let (status, head, body) = ask(&fixture, "GET", "/readyz").await;
     let json: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &json["ready"], &json["awaiting"]), (503, &false.into(), &serde_json::json!(["listeners"])), "{body}");
+    assert!(body.contains(r#""bucket":null"#), "{body}");
     assert!(head.contains("content-type: application/json") && head.contains("cache-control: no-store"), "{head}");
 
     fixture.token = None;
-    fixture.health.set_config_hash("c0".to_owned());
+    fixture.health.set_config("c0".to_owned(), "r7");
     fixture.health.set_last_reload(Ok(()));
     let (status, _, body) = ask(&fixture, "GET", "/readyz").await;
     assert!(status == 200 && body.contains(r#""config_hash":"c0""#) && body.contains(r#""ok":true,"error":null"#), "{status} {body}");
@@ -192,8 +193,9 @@ async fn a_process_whose_heart_stopped_is_dead_until_it_beats_again() {
 async fn readyz_tells_what_is_in_force_after_a_reload_that_failed() {
     let mut fixture = start(Limits::default()).await;
     fixture.token = None;
-    fixture.health.set_config_hash("c0".to_owned());
+    fixture.health.set_config("c0".to_owned(), "r7");
     fixture.health.set_users_hash(Some("5e".to_owned()));
+    fixture.health.set_bucket(crate::BucketHealth::new(crate::BucketReason::Slow, "s3://b: it is slow"));
     let certificate = crate::Certificate {
         listener: "tls".to_owned(),
         subject: "CN=broker.example".to_owned(),
@@ -213,8 +215,8 @@ async fn readyz_tells_what_is_in_force_after_a_reload_that_failed() {
     assert_eq!(
         json,
         serde_json::json!({
-            "ready": true, "awaiting": [], "draining": false, "version": "1.2.3", "config_hash": "c0", "users_hash": "5e",
-            "owner": null,
+            "ready": true, "awaiting": [], "draining": false, "version": "1.2.3", "config_hash": "c0", "revision": "r7", "users_hash": "5e",
+            "owner": null, "bucket": { "healthy": false, "reason": "Slow", "message": "s3://b: it is slow" },
             "certificates": certificates, "last_reload": { "at": null, "ok": false, "error": "bucketmq.toml:3: unknown key" },
         })
     );

@@ -119,6 +119,9 @@ fn limits_that_contradict_each_other_are_refused() {
         (BucketConfig { connect_timeout: Duration::from_secs(11), ..good.clone() }, "connect_timeout"),
         (BucketConfig { max_attempts: 0, ..good.clone() }, "max_attempts"),
         (BucketConfig { min_flush_interval: Duration::from_millis(1001), ..good.clone() }, "min_flush_interval"),
+        (BucketConfig { owner: "a\nb".to_owned(), ..good.clone() }, "owner"),
+        (BucketConfig { owner: "a".to_owned(), adopt: "b".repeat(257), ..good.clone() }, "adopt"),
+        (BucketConfig { adopt: "b".to_owned(), ..good.clone() }, "adopt"),
     ] {
         assert_eq!(config.validate().unwrap_err().key, key);
     }

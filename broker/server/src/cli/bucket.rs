@@ -129,7 +129,9 @@ impl Failure {
             Self::Other(error) => {
                 fail(&chain(error.as_ref()));
                 let of_owner = error.chain().filter_map(|cause| cause.downcast_ref::<OwnError>());
-                let is_owned = of_owner.into_iter().any(|error| matches!(error, OwnError::Owned { .. } | OwnError::Wanted { .. }));
+                let is_owned = of_owner
+                    .into_iter()
+                    .any(|error| matches!(error, OwnError::Owned { .. } | OwnError::Wanted { .. } | OwnError::Foreign { .. }));
                 ExitCode::from(if is_owned { EXIT_OWNED } else { 1 })
             }
         }

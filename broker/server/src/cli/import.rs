@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bucketmq_cluster::{Confirmation, Held, Member, Ownership, Takeover};
+use bucketmq_bucket::BucketConfig;
+use bucketmq_cluster::{Confirmation, Held, Member, Ownership, PrefixClaim, Takeover, Wait};
 use bucketmq_import::Report;
+use bucketmq_offline::chain;
 use bucketmq_storage::durable::Place;
 use bucketmq_storage::{DurableStore, RetainedUsage, Shards, Store};
 use clap::{Args, Subcommand};
@@ -127,6 +129,12 @@ async fn in_bucket<T>(config: &Config, work: impl AsyncFnOnce(&DurableStore) -> 
     let bucket = open_bucket(&config.bucket)
         .await?
         .ok_or_else(|| anyhow::anyhow!("--bucket: name the bucket that is to have it; memory:// keeps nothing"))?;
+    let BucketConfig { owner, adopt, .. } = &config.bucket;
+    if !owner.is_empty()
+        && let Some(other) = PrefixClaim::new(bucket.store(), owner, adopt).look().await?
+    {
+        return Err(anyhow::anyhow!("{}: the prefix belongs to {other:?}: name another one", config.bucket.url).into());
+    }
     let mut ownership = Ownership::new(bucket.store(), Shards::default(), member()?, Takeover::Never);
     if let Some(file) = bucket.broker_lock() {
         ownership = ownership.with_directory_lock(file);
@@ -174,11 +182,13 @@ fn member() -> anyhow::Result<Member> {
 
 async fn own(ownership: &Ownership) -> Result<Held, Failure> {
     let mut owner = String::new();
-    let mut on_wait = |member: &str| {
-        if owner != member {
+    let mut on_wait = |wait: Wait<'_>| match wait {
+        Wait::For(member) if owner != member => {
             member.clone_into(&mut owner);
             eprintln!("waiting for {member}, which has the bucket");
         }
+        Wait::For(_) => {}
+        Wait::Bucket(error) => eprintln!("who owns the bucket cannot be read or written, trying again: {}", chain(error)),
     };
     let confirmation = Arc::new(Confirmation::pending());
     match tokio::time::timeout(OWNER_PATIENCE, ownership.take(confirmation, &mut on_wait)).await {

@@ -39,12 +39,16 @@ max_packet_size = \"256KiB\"
 ```
 ";
 
+/// The head of each table.
+const HEAD: &str = "| key | type | default | meaning |\n|---|---|---|---|\n";
+
 /// The whole document in Markdown.
 pub fn markdown() -> String {
     let mut document = INTRODUCTION.to_owned();
     // By how often they are needed.
     let order = ["listeners", "access", "limits", "admin", "log", "bucket", "cluster", "sys_topics"];
-    let mut sections: Vec<(&str, &'static Value)> = properties(schema::root());
+    let (mut sections, keys): (Vec<_>, Vec<_>) =
+        properties(schema::root()).into_iter().partition(|(_, value)| schema::takes(value, "object") || schema::takes(value, "array"));
     sections.sort_by_key(|(name, _)| order.iter().position(|known| known == name).unwrap_or(order.len()));
     for (name, section) in sections {
         let is_array = schema::takes(section, "array");
@@ -52,23 +56,32 @@ pub fn markdown() -> String {
         let element = if is_array { &section["items"] } else { section };
         table(&mut document, &heading, name, description(section), element);
     }
+    write(&mut document, format_args!("\n## Outside of sections\n\nThey stand before the first section.\n\n{HEAD}"));
+    for (key, value) in keys {
+        row(&mut document, schema::root(), key, value);
+    }
     document
+}
+
+/// A key and what it means.
+fn row(document: &mut String, section: &'static Value, key: &str, value: &'static Value) {
+    let default = match value.get("default") {
+        _ if is_required(section, key) => "required".to_owned(),
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(Value::Object(_)) => String::new(),
+        Some(default) => format!("`{}`", as_toml(default)),
+    };
+    let meaning = one_line(&format!("{}{}", description(value), choices(value)));
+    write(document, format_args!("| `{key}` | {} | {default} | {} |\n", kind(value), meaning.replace('|', "\\|")));
 }
 
 /// A section's table, then the tables of what is below it.
 fn table(document: &mut String, heading: &str, path: &str, text: &str, section: &'static Value) {
     let section = schema::resolve(section);
-    write(document, format_args!("\n## `{heading}`\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n", one_line(text)));
+    write(document, format_args!("\n## `{heading}`\n\n{}\n\n{HEAD}", one_line(text)));
     let mut below = Vec::new();
     for (key, value) in properties(section) {
-        let default = match value.get("default") {
-            _ if is_required(section, key) => "required".to_owned(),
-            None | Some(Value::Null) => "none".to_owned(),
-            Some(Value::Object(_)) => String::new(),
-            Some(default) => format!("`{}`", as_toml(default)),
-        };
-        let meaning = one_line(&format!("{}{}", description(value), choices(value)));
-        write(document, format_args!("| `{key}` | {} | {default} | {} |\n", kind(value), meaning.replace('|', "\\|")));
+        row(document, section, key, value);
         let resolved = schema::resolve(value);
         if let Some(values) = schema::map_values(resolved) {
             below.push((format!("[{path}.{key}.NAME]"), format!("{path}.{key}.NAME"), values));

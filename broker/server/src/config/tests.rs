@@ -136,6 +136,8 @@ fn what_is_wrong_is_told_with_line_and_key_and_what_was_expected() {
             "2: limits.session_queue_overflow: expected one of `drop_oldest`, `reject_new`, `disconnect`, found 2",
         ),
         ("limits = 3", "1: limits: expected a table, found 3"),
+        ("revision = 7", "1: revision: expected a string, found 7"),
+        ("revision = \"a\\u0007\"", "1: revision: expected up to 256 bytes without control characters, found 2"),
         ("[listeners]\nurl = 'tcp://[::]'", "1: listeners: expected an array, found a table"),
         ("[[listeners]]\nname = 'a'", "1: listeners[0].url: this key is missing"),
         ("[[listeners]]\nurl = 1883", "2: listeners[0].url: expected a string, found 1883"),
@@ -391,7 +393,7 @@ fn a_reload_reads_the_file_again_and_keeps_the_flags() {
 
     std::fs::write(
         file.path(),
-        "[log]\nlevel = 'debug'\nformat = 'json'\n[bucket]\nmax_attempts = 2\nmin_flush_interval = '1s'\n[sys_topics]\ninterval = '1s'\n",
+        "revision = '7'\n[log]\nlevel = 'debug'\nformat = 'json'\n[bucket]\nmax_attempts = 2\nmin_flush_interval = '1s'\n[sys_topics]\ninterval = '1s'\n",
     )
     .unwrap();
     let mut next = loaded.reload().unwrap();
@@ -401,6 +403,7 @@ fn a_reload_reads_the_file_again_and_keeps_the_flags() {
     keep_until_restart(&loaded.config, &mut next.config);
     assert!(restart_needed(&loaded.config, &next.config).is_empty() && next.config.log.level == "debug");
     assert_eq!((next.config.bucket.max_attempts, next.config.bucket.min_flush_interval), (4, Duration::from_secs(1)));
+    assert_eq!(next.config.revision, "7");
 
     std::fs::write(file.path(), "[log]\nlevl = 'debug'\n").unwrap();
     assert!(loaded.reload().unwrap_err().to_string().contains(":2:1: log.levl: unknown key, did you mean `level`?"));

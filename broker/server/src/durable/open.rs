@@ -15,6 +15,7 @@ use object_store::path::Path;
 use sha2::{Digest, Sha256};
 use tracing::{debug, info};
 
+use super::condition::TakesAway;
 use super::restore::Restored;
 use crate::broker::{Broker, Inherited, host_ms};
 use crate::config::Limits;
@@ -28,7 +29,7 @@ pub async fn open_bucket(config: &BucketConfig) -> anyhow::Result<Option<Bucket>
     let bucket = Bucket::open(config).await.context("bucket.url cannot be used")?;
     probe(&*bucket.store()).await.with_context(|| format!("{} cannot keep what was acknowledged", config.url))?;
     if let Lifecycle::TakesAway(rules) = lifecycle(&bucket).await {
-        anyhow::bail!("{}: {}", config.url, rules.join("; "));
+        return Err(anyhow::Error::new(TakesAway(rules)).context(config.url.to_string()));
     }
     Ok(Some(bucket))
 }
@@ -72,6 +73,8 @@ pub enum State {
         not_before_ms: u64,
         /// What was asked of the bucket.
         requests: Arc<Requests>,
+        /// Which bucket.
+        url: Box<BucketUrl>,
     },
 }
 
@@ -88,6 +91,7 @@ impl State {
             epochs: held.epochs().to_vec(),
             not_before_ms: held.not_before_ms(),
             requests: bucket.requests().clone(),
+            url: Box::new(url.clone()),
         })
     }
 
@@ -138,6 +142,14 @@ impl State {
         }
     }
 
+    /// Which bucket, if any.
+    pub fn url(&self) -> Option<&BucketUrl> {
+        match self {
+            Self::Memory => None,
+            Self::Bucket { url, .. } => Some(url.as_ref()),
+        }
+    }
+
     /// The shards that cannot be read, and why.
     pub fn refused(&self) -> Vec<(ShardId, String)> {
         match self {
@@ -161,4 +173,9 @@ impl State {
             Self::Bucket { store, .. } => store.close().await,
         }
     }
+}
+
+/// An error and its causes, as one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucketmq_admin::{Health, ReadinessToken};
+use bucketmq_admin::{BucketHealth, Health, ReadinessToken};
+use bucketmq_bucket::BucketUrl;
+use bucketmq_bucket::metrics::Trouble;
 use bucketmq_packet::ReasonCode;
 use bucketmq_storage::ShardId;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::condition;
 use super::open::State;
 use crate::broker::Broker;
 
@@ -23,13 +26,53 @@ const BEFORE: Duration = Duration::from_secs(5);
 /// How often the log says why while it lasts.
 const WHY: Duration = Duration::from_secs(30);
 
-/// Runs as long as the broker.
-pub async fn run(state: Arc<State>, broker: Arc<Broker>, health: Arc<Health>) {
-    let (mut answers, mut refusals) = (Answers::default(), Refusals::default());
-    loop {
-        refusals.look(&state, &broker, &health);
-        tokio::time::sleep(LOOK).await;
-        answers.look(&state, &broker, &health);
+/// Looks at the bucket of one broker.
+pub struct Watch {
+    state: Arc<State>,
+    broker: Arc<Broker>,
+    health: Arc<Health>,
+    answers: Answers,
+    refusals: Refusals,
+    told: Option<BucketHealth>,
+}
+
+impl Watch {
+    /// Has looked once: who sees that the broker is ready sees how its bucket is, too.
+    pub fn new(state: Arc<State>, broker: Arc<Broker>, health: Arc<Health>) -> Self {
+        let mut watch = Self { state, broker, health, answers: Answers::default(), refusals: Refusals::default(), told: None };
+        watch.look();
+        watch
+    }
+
+    /// Runs as long as the broker.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        self.answers.look(&self.state, &self.broker, &self.health);
+        self.refusals.look(&self.state, &self.broker, &self.health);
+        let Some(url) = self.state.url() else { return };
+        let now = self.condition(url);
+        if self.told.as_ref() != Some(&now) {
+            self.health.set_bucket(now.clone());
+            self.told = Some(now);
+        }
+    }
+
+    /// An outage first: it may be why a shard cannot be read.
+    fn condition(&self, url: &BucketUrl) -> BucketHealth {
+        match (&self.answers.outage, &self.refusals.known[..]) {
+            (Some(outage), _) => match self.state.last_trouble().filter(|trouble| outage.includes(trouble)) {
+                Some(trouble) => condition::of_diagnosis(url, &trouble.diagnosis),
+                None => condition::slow(url),
+            },
+            (None, []) => condition::healthy(url),
+            (None, shards) => condition::refused(url, shards),
+        }
     }
 }
 
@@ -38,9 +81,15 @@ pub async fn run(state: Arc<State>, broker: Arc<Broker>, health: Arc<Health>) {
 struct Answers {
     /// The first read that says who owns the bucket comes a moment after the start.
     confirmed: bool,
-    unready: Option<ReadinessToken>,
-    /// Why was told, or could be.
+    outage: Option<Outage>,
+}
+
+/// From when it was noticed until all is well again.
+struct Outage {
+    began: Instant,
+    /// When the log said why.
     told: Option<Instant>,
+    _unready: ReadinessToken,
 }
 
 impl Answers {
@@ -48,25 +97,35 @@ impl Answers {
         let slow = state.slowest_write().filter(|(_, since)| *since > SLOW);
         let holds = broker.confirmation.holds();
         self.confirmed |= holds;
-        match (slow, self.confirmed && !holds, &self.unready) {
+        match (slow, self.confirmed && !holds, &self.outage) {
             (Some((shard, since)), _, None) => {
                 warn!(shard = %shard, seconds = since.as_secs(), "the bucket does not take what is written: acknowledgements wait");
-                self.unready = Some(health.awaiting("bucket"));
+                self.outage = Some(Outage::new(health));
             }
             (None, true, None) => {
                 warn!("the bucket does not say who owns it: acknowledgements of QoS 1 and 2 wait");
-                self.unready = Some(health.awaiting("bucket"));
+                self.outage = Some(Outage::new(health));
             }
             (None, false, Some(_)) => {
                 info!("the bucket answers again");
-                self.unready = None;
-                self.told = None;
+                self.outage = None;
             }
             _ => {}
         }
-        if self.unready.is_some() {
-            self.tell_why(state);
+        if let Some(outage) = &mut self.outage {
+            outage.tell_why(state);
         }
+    }
+}
+
+impl Outage {
+    fn new(health: &Arc<Health>) -> Self {
+        Self { began: Instant::now(), told: None, _unready: health.awaiting("bucket") }
+    }
+
+    /// Whether this may be why.
+    fn includes(&self, trouble: &Trouble) -> bool {
+        trouble.at + BEFORE > self.began
     }
 
     /// What the bucket says, or that it says nothing: as soon as it is known, and then now and then.

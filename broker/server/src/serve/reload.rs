@@ -87,7 +87,7 @@ impl Term<'_> {
         self.listeners.totals().set_max_connection_rate(u64::from(new.config.limits.max_connection_rate));
         self.state.set_min_flush_interval(new.config.bucket.min_flush_interval);
         self.broker.limits.store(Arc::new(new.config.limits.clone()));
-        self.process.health.set_config_hash(new.hash());
+        self.process.health.set_config(new.hash(), &new.config.revision);
         self.process.loaded = new;
         if changed {
             self.broker.access_changed();

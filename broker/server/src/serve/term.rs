@@ -1,5 +1,6 @@
 //! One term: from owning the shards to giving them up.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +10,7 @@ use anyhow::Context;
 use bucketmq_access::Access;
 use bucketmq_admin::ReadinessToken;
 use bucketmq_bucket::Bucket;
-use bucketmq_cluster::{Confirmation, Ending, Held};
+use bucketmq_cluster::{Confirmation, Ending, Held, Wait};
 use bucketmq_listener::{Listeners, Totals};
 use bucketmq_packet::ReasonCode;
 use bucketmq_storage::DurableError;
@@ -20,15 +21,19 @@ use super::reload::Stamp;
 use super::{LOST, Next, Process, Serving, tell_systemd};
 use crate::broker::Broker;
 use crate::config::Loaded;
-use crate::durable::open::State;
+use crate::durable::condition::{self, Reporter};
+use crate::durable::open::{State, error_chain};
 use crate::durable::snapshots::Snapshots;
+use crate::durable::watch::Watch;
 use crate::metrics::Metrics;
-use crate::{connect, durable, memory, sweeper, sys_topics};
+use crate::{connect, memory, sweeper, sys_topics};
 
 /// Connected Clients get this long to take DISCONNECT when the broker stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Who was fenced while it opened the shards knows after this time that they are another one's: it reads every second.
 const LOST_KNOWN: Duration = Duration::from_millis(1500);
+/// The longest pause before a request that failed is made again, and some.
+const BETWEEN_REQUESTS: Duration = Duration::from_secs(3);
 /// How often files are looked at for changes.
 const WATCH: Duration = Duration::from_secs(2);
 /// Retained messages looked at for expiry each [`WATCH`].
@@ -67,10 +72,15 @@ impl Process {
         let totals = Totals::new(u64::from(config.limits.max_connections), u64::from(config.limits.max_connection_rate));
         let listeners = Listeners::bind(&config.listeners, totals).await?;
         let confirmation = Arc::new(if self.bucket.is_some() { Confirmation::pending() } else { Confirmation::always() });
+        if !self.claim_prefix().await? {
+            return Ok(self.stopped_early());
+        }
         let Some(held) = self.own(&confirmation).await? else { return Ok(self.stopped_early()) };
-        let bucket = self.bucket.as_ref().map(|(bucket, _)| bucket).zip(held.as_ref());
+        let bucket = self.bucket.as_ref().map(|(bucket, _)| bucket);
+        let timeout = self.loaded.config.bucket.request_timeout;
         let opened = tokio::select! {
-            opened = open(&self.loaded, bucket, &confirmation, &self.metrics) => Some(opened),
+            opened = open(&self.loaded, bucket.zip(held.as_ref()), &confirmation, &self.metrics) => Some(opened),
+            never = watch_opening(&mut self.report, bucket, timeout) => match never {},
             signal = self.stop.told() => {
                 info!(signal, "stopped before the shards were open");
                 None
@@ -93,10 +103,13 @@ impl Process {
                 };
             }
         };
+        if let Some(url) = state.url() {
+            self.report.fine(condition::opening(url));
+        }
         let tasks = self.start_tasks(&broker, &state, &listeners);
         let serving = broker.clone();
         listeners.serve(move |accepted| connect::serve(serving.clone(), accepted))?;
-        self.health.set_config_hash(self.loaded.hash());
+        self.health.set_config(self.loaded.hash(), &self.loaded.config.revision);
         self.serving.store(Some(Arc::new(Serving { broker: broker.clone(), listeners: listeners.clone() })));
         let mut term = Term { process: self, broker, listeners, state, held, _tasks: tasks };
         term.report();
@@ -115,11 +128,17 @@ impl Process {
 
     /// Waits until the shards are ours; `None`: told to stop. Without a bucket there are none.
     async fn own(&mut self, confirmation: &Arc<Confirmation>) -> anyhow::Result<Option<Option<Held>>> {
-        let Some((_, ownership)) = &self.bucket else { return Ok(Some(None)) };
+        let Some((bucket, ownership)) = &self.bucket else { return Ok(Some(None)) };
+        let url = bucket.url();
         let mut token = None;
-        let health = self.health.clone();
+        let (health, report) = (self.health.clone(), &mut self.report);
         let mut waited_for = String::new();
-        let mut on_wait = |member: &str| {
+        let mut on_wait = |wait: Wait<'_>| {
+            let member = match wait {
+                Wait::Bucket(error) => return report.trouble(condition::of_error(url, error), &error_chain(error)),
+                Wait::For(member) => member,
+            };
+            report.fine(condition::healthy(url));
             if waited_for == member {
                 return;
             }
@@ -156,7 +175,7 @@ impl Process {
         if let Some(snapshots) = Snapshots::new(state, self.loaded.config.bucket.snapshots.clone(), self.metrics.clone()) {
             tasks.spawn(snapshots.run());
         }
-        tasks.spawn(durable::watch::run(state.clone(), broker.clone(), self.health.clone()));
+        tasks.spawn(Watch::new(state.clone(), broker.clone(), self.health.clone()).run());
         tasks
     }
 }
@@ -261,6 +280,14 @@ impl Term<'_> {
     }
 }
 
+/// Tells what keeps the shards from being opened: a request that fails is made again and again.
+async fn watch_opening(report: &mut Reporter, bucket: Option<&Bucket>, request_timeout: Duration) -> Infallible {
+    match bucket {
+        Some(bucket) => report.watch(bucket.url(), bucket.requests(), request_timeout + BETWEEN_REQUESTS).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Opens the shards and makes a broker of what is found.
 async fn open(
     loaded: &Loaded,
@@ -292,8 +319,4 @@ async fn ended(held: Option<&mut Held>) -> Ending {
         Some(held) => held.ended().await,
         None => std::future::pending().await,
     }
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -74,7 +74,7 @@ fn while_the_bucket_is_gone_messages_flow_and_acknowledgements_wait() {
     assert_eq!(publisher.publish_acknowledged("t", b"before"), Came::PubAck(ReasonCode::Success));
     assert_eq!(subscriber.next(), Came::Publish("t".into(), b"before".to_vec()));
     scene.proxy.refuse(true);
-    broker.until_readyz("\"bucket\"");
+    broker.until_readyz("\"awaiting\":[\"bucket\"]");
     assert_eq!(broker.metric("mqtt_acknowledgements_confirmed"), 0);
     // Nobody here has a Session that lasts, and yet somebody else may own the bucket by now, with Sessions this broker knows nothing of.
     publisher.publish("t", b"during", QoS::AtLeastOnce);

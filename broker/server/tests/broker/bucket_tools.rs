@@ -44,7 +44,7 @@ impl Bucket {
         self.server.is_none()
     }
 
-    fn url(&self, name: &str) -> String {
+    pub fn url(&self, name: &str) -> String {
         let Some(server) = &self.server else { return format!("file://{}/{name}", self.folder.path().display()) };
         let (bucket, endpoint) = (server.bucket(), server.endpoint());
         match server.credentials() {
@@ -67,10 +67,20 @@ impl Bucket {
         server.access().environment().into_iter().filter(|(name, _)| name.contains("KEY")).collect()
     }
 
+    /// Whether no object of `name` is left.
+    pub fn is_empty(&self, name: &str) -> bool {
+        objects(&self.files(name)) == 0
+    }
+
     pub fn broker(&self, name: &str) -> Broker {
+        self.broker_with(name, "")
+    }
+
+    /// The same with more in `[bucket]`.
+    pub fn broker_with(&self, name: &str, more: &str) -> Broker {
         let listener = "[[listeners]]\nurl = \"tcp://@ADDRESS@\"\nanonymous = \"local\"\n";
         let environment: String = self.environment().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        let config = format!("{listener}[bucket]\nurl = \"{}\"\n", self.url(name));
+        let config = format!("{listener}[bucket]\nurl = \"{}\"\n{more}", self.url(name));
         Broker::start_with(&config, |folder| std::fs::write(folder.join("environment"), environment).unwrap())
     }
 

@@ -169,6 +169,11 @@ impl Broker {
         answer
     }
 
+    /// What `/readyz` says, as soon as it says something.
+    pub fn readyz(&self) -> serde_json::Value {
+        until(|| serde_json::from_str(self.get("/readyz").split("\r\n\r\n").nth(1)?).ok())
+    }
+
     /// What `/readyz` says once it says so.
     pub fn until_readyz(&self, says: &str) -> String {
         until(|| Some(self.get("/readyz")).filter(|ready| ready.contains(says)))

@@ -287,6 +287,7 @@ fn a_shard_that_cannot_be_read_is_refused_and_the_others_are_served_until_it_is_
     let (object, bytes) = damage(&broker, damaged);
     broker.begin_again();
     let ready = broker.until_readyz("\"shards\"");
+    assert!(ready.contains("\"reason\":\"ShardRefused\""), "{ready}");
     assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
     assert_eq!(broker.metric("mqtt_shards_refused"), 1);
     let name = object.file_name().unwrap().to_str().unwrap();

@@ -3,6 +3,7 @@
 
 mod access_reload;
 mod acknowledge;
+mod bucket_health;
 mod bucket_tools;
 mod check_config;
 mod client;
@@ -16,6 +17,7 @@ mod live_snapshots;
 mod outage;
 mod overflow;
 mod ownership;
+mod prefix_owner;
 mod proxy_protocol;
 mod scram;
 mod slow_reader;
@@ -86,6 +88,18 @@ fn a_broken_configuration_leaves_the_old_one_in_force_and_readyz_says_why() {
     assert!(ready.contains("\"ok\":false") && ready.contains("limits.max_subscription") && ready.contains("\"ready\":true"), "{ready}");
     client.subscribe("one", QoS::AtMostOnce);
     assert_eq!(client.subscribe("two", QoS::AtMostOnce), Came::SubAck(vec![ReasonCode::QuotaExceeded]));
+}
+
+#[test]
+fn readyz_tells_which_revision_of_the_configuration_is_in_force() {
+    let broker = Broker::start(&format!("revision = \"one\"\n{OPEN}"));
+    assert!(broker.get("/readyz").contains("\"revision\":\"one\""));
+    let ready = broker.reconfigure(|text| text.replace("\"one\"", "\"two\"\nrevison = \"x\""));
+    assert!(ready.contains("\"ok\":false") && ready.contains("\"revision\":\"one\""), "{ready}");
+    let ready = broker.reconfigure(|text| text.replace("revison = \"x\"\n", ""));
+    assert!(ready.contains("\"ok\":true") && ready.contains("\"revision\":\"two\""), "{ready}");
+    let ready = broker.reconfigure(|text| text.replace("revision = \"two\"\n", ""));
+    assert!(ready.contains("\"revision\":null"), "{ready}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn retained_messages_at_qos_0_wait_in_their_sockets_when_the_bucket_takes_nothin
     let scene = start(&format!("[limits]\nunwritten_bytes = \"1MiB\"\n{LISTENER}"));
     let broker = &scene.broker;
     scene.proxy.refuse(true);
-    broker.until_readyz("\"bucket\"");
+    broker.until_readyz("\"awaiting\":[\"bucket\"]");
     let address = broker.address;
     let flood = std::thread::spawn(move || {
         let mut client = Client::over(tcp(address), &connect("flood", true, None)).unwrap();

@@ -1,5 +1,6 @@
 //! `policy` and `inspect`: what a broker may do in a bucket, and what it has put there.
 
+use anyhow::Context;
 use bucketmq_bucket::policy;
 use bucketmq_offline::inspect::{self, Report};
 use clap::Args;
@@ -66,7 +67,7 @@ impl InspectArgs {
             let session = session.ok_or_else(|| anyhow::anyhow!("{}: no Session of {client_id:?}", opened.bucket.url()))?;
             return Said::new(format!("{session:#}\n"), session);
         }
-        let report = inspect::inspect(&site, only, &progress).await;
+        let report = inspect::inspect(&site, only, &progress).await.with_context(|| opened.bucket.url().to_string())?;
         let is_well = report.shards.iter().all(|shard| shard.error.is_none());
         Ok(Said { is_well, ..Said::new(described(&opened.bucket.url().to_string(), &report), &report)? })
     }
@@ -76,12 +77,13 @@ fn described(url: &str, report: &Report) -> String {
     let total = &report.total;
     let rows: Vec<Vec<String>> = report.shards.iter().map(row).collect();
     let mut text = format!(
-        "{url}: {} shards in {}/, format {}, made by {}\n{}\n\n",
+        "{url}: {} shards in {}/, format {}, made by {}\n{}{}\n\n",
         report.shards_count,
         report.folder,
         report.format,
         if report.made_by.is_empty() { "nobody knows whom" } else { &report.made_by },
         report.owner.as_ref().map_or("no broker owns it".to_owned(), |owner| format!("owned by {owner}")),
+        report.prefix_owner.as_ref().map_or(String::new(), |owner| format!("; the prefix belongs to {owner}")),
     );
     text += &table(&["shard", "sessions", "queued", "queued bytes", "retained", "outbox", "records", "objects", "size"], &rows);
     text += &format!(

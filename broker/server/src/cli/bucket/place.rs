@@ -70,14 +70,19 @@ impl Opened {
         Ok(Site::find_damaged(self.bucket.store()).await.with_context(|| self.bucket.url().to_string())?)
     }
 
-    /// The prefix alone, whatever state it is in, with its objects and their bytes; refused when there is nothing.
-    pub(super) async fn place(&self) -> Result<(Place, u64, u64), Failure> {
+    /// The prefix alone, whatever state it is in, with its objects and their bytes.
+    pub(super) async fn count(&self) -> Result<(Place, u64, u64), Failure> {
         let place = Place { bucket: self.bucket.store(), prefix: Path::default(), shards: Shards::default() };
         let (objects, size) = bucketmq_offline::delete::count(&place).await.with_context(|| self.bucket.url().to_string())?;
-        if objects == 0 {
-            return Err(anyhow::Error::new(SiteError::Empty).context(self.bucket.url().to_string()).into());
-        }
         Ok((place, objects, size))
+    }
+
+    /// Refuses when there is nothing.
+    pub(super) fn expect_something(&self, objects: u64) -> Result<(), Failure> {
+        match objects {
+            0 => Err(anyhow::Error::new(SiteError::Empty).context(self.bucket.url().to_string()).into()),
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that no broker owns it, in a bucket that keeps the rules this rests on.
