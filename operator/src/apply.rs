@@ -41,6 +41,13 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the namespace is being deleted, so that nothing can be made in it any more.
+    pub fn is_terminating_namespace(&self) -> bool {
+        let Self::Api { source: kube::Error::Api(status), .. } = self else { return false };
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        status.code == 403 && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// From what a request said.
     pub fn api<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) -> Self {
         Self::Api { kind: K::kind(&()).into_owned(), name: name.to_owned(), source }

@@ -87,7 +87,11 @@ pub async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Result<Act
     }
     let observed = observe::observe(broker.clone(), context).await?;
     let mut outcome = Outcome::default();
-    let wait = make(&observed, &mut outcome, context).await?;
+    let wait = match make(&observed, &mut outcome, context).await {
+        // Everything goes, this object too.
+        Err(Error::Apply(error)) if error.is_terminating_namespace() => return Ok(Action::requeue(LONG)),
+        other => other?,
+    };
     let status = report::status(&observed, &outcome, &context.settings, now());
     let is_settled = report::is_settled(&status);
     write_status(&broker, status, context).await?;
@@ -123,7 +127,7 @@ async fn make(observed: &Observed, outcome: &mut Outcome, context: &Context) -> 
     let applier = Applier { client: &context.client, metrics: &context.metrics, namespace: &namespace, uid: &uid };
     match apply::apply(&applier, &children, &observed.live).await {
         Ok(()) => {}
-        Err(error) if is_final(&error) => {
+        Err(error) if is_final(&error) && !error.is_terminating_namespace() => {
             warn!(namespace, name, error = %chain(&error), "cannot be applied");
             outcome.refused = Some(chain(&error));
             return Ok(Some(LATER));
@@ -291,7 +295,7 @@ async fn delete(broker: Arc<MqttBroker>, context: &Context) -> Result<Action, Er
         let wanted = build::deletion_job(&broker, image, &context.settings);
         return match applier.apply(&wanted, None).await {
             Ok(_) => say(&broker, "DeletingBucket", "a Job deletes what is in the bucket", context).await,
-            Err(error) if is_terminating_namespace(&error) => {
+            Err(error) if error.is_terminating_namespace() => {
                 let text = "the namespace is being deleted, so that no Job can run: what is in the bucket stays";
                 tell(broker.as_ref(), true, "BucketRetained", text, context).await;
                 release(&broker, context).await
@@ -331,12 +335,6 @@ async fn release(broker: &MqttBroker, context: &Context) -> Result<Action, Error
 async fn say(broker: &MqttBroker, reason: &str, message: &str, context: &Context) -> Result<Action, Error> {
     write_status(broker, report::deleting(broker, reason, message, now()), context).await?;
     Ok(Action::requeue(LATER))
-}
-
-fn is_terminating_namespace(error: &ApplyError) -> bool {
-    let ApplyError::Api { source: kube::Error::Api(status), .. } = error else { return false };
-    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-    status.code == 403 && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 #[cfg(test)]

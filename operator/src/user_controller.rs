@@ -28,7 +28,11 @@ pub async fn reconcile(user: Arc<MqttUser>, context: &Context) -> Result<Action,
     let namespace = user.namespace().unwrap_or_default();
     let broker = context.caches.broker(&namespace, &user.spec.broker_ref.name);
     if let Some(broker) = &broker {
-        apply_credentials(&user, broker, &namespace, context).await?;
+        match apply_credentials(&user, broker, &namespace, context).await {
+            // Everything goes, this object too.
+            Err(Error::Apply(error)) if error.is_terminating_namespace() => return Ok(Action::await_change()),
+            other => other?,
+        }
     }
     let status = status(&user, broker.as_deref(), &namespace, context);
     write_status(&user, status, &namespace, context).await?;

@@ -60,7 +60,10 @@ pub fn table(outcomes: &[Outcome]) -> String {
         for measured in &outcome.measured {
             let bar = measured.bar.map(|bar| format!("{bar} {}", measured.unit)).unwrap_or_default();
             let verdict = if measured.is_kept() { "" } else { " **missed**" };
-            text.push_str(&format!("| {} | {} | {:.2} {}{verdict} | {bar} |\n", outcome.case, measured.name, measured.value, measured.unit));
+            text.push_str(&format!(
+                "| {} | {} | {:.2} {}{verdict} | {bar} |\n",
+                outcome.case, measured.name, measured.value, measured.unit
+            ));
         }
     }
     text

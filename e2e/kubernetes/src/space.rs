@@ -55,7 +55,11 @@ impl Space {
     /// Creates an object.
     pub async fn create<K: Kind>(&self, object: Value) -> anyhow::Result<K> {
         let object: K = serde_json::from_value(with_types::<K>(object))?;
-        Ok(self.api::<K>().create(&PostParams::default(), &object).await.with_context(|| format!("create {} {}", K::kind(&()), object.name_any()))?)
+        Ok(self
+            .api::<K>()
+            .create(&PostParams::default(), &object)
+            .await
+            .with_context(|| format!("create {} {}", K::kind(&()), object.name_any()))?)
     }
 
     /// A broker of this spec.
@@ -71,7 +75,10 @@ impl Space {
     /// A role of a broker that may do everything.
     pub async fn role(&self, name: &str, broker: &str, subjects: Value) -> anyhow::Result<MqttRole> {
         let rules = json!([{ "operations": ["Connect"] }, { "operations": ["Publish", "Subscribe"], "topics": ["#"] }]);
-        self.create(json!({ "metadata": { "name": name }, "spec": { "brokerRef": { "name": broker }, "rules": rules, "subjects": subjects } })).await
+        self.create(
+            json!({ "metadata": { "name": name }, "spec": { "brokerRef": { "name": broker }, "rules": rules, "subjects": subjects } }),
+        )
+        .await
     }
 
     /// A Secret.
@@ -102,7 +109,13 @@ impl Space {
     }
 
     /// The same with a time.
-    pub async fn wait_for<K: Kind>(&self, name: &str, what: &str, patience: Duration, is_so: impl Fn(&K) -> bool) -> anyhow::Result<(K, Duration)> {
+    pub async fn wait_for<K: Kind>(
+        &self,
+        name: &str,
+        what: &str,
+        patience: Duration,
+        is_so: impl Fn(&K) -> bool,
+    ) -> anyhow::Result<(K, Duration)> {
         let begin = Instant::now();
         let mut last = None;
         loop {
@@ -113,7 +126,8 @@ impl Space {
                 last = Some(object);
             }
             if begin.elapsed() > patience {
-                let seen = last.map(|object| serde_json::to_string_pretty(&object)).transpose()?.unwrap_or_else(|| "it is not there".to_owned());
+                let seen =
+                    last.map(|object| serde_json::to_string_pretty(&object)).transpose()?.unwrap_or_else(|| "it is not there".to_owned());
                 bail!("{} {name}: not {what} after {patience:?}: {seen}", K::kind(&()));
             }
             tokio::time::sleep(LOOK).await;

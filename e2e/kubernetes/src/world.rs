@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -67,7 +68,8 @@ impl World {
         loop {
             let established = api.list(&Default::default()).await?.items.into_iter().filter(|crd| {
                 let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-                crd.spec.group == bucketmq_operator::crd::GROUP && conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True")
+                crd.spec.group == bucketmq_operator::crd::GROUP
+                    && conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True")
             });
             if established.count() == bucketmq_operator::crd::all().len() {
                 return Ok(());
@@ -100,6 +102,22 @@ impl World {
         let mut operator = Operator::start(&self.binary, &kubeconfig, self.folder.path(), options)?;
         operator.wait_ready().await?;
         Ok(operator)
+    }
+
+    /// Waits until no other namespace is being deleted: what the operator does about those is not what is counted.
+    pub async fn wait_tidy(&self, namespace: &str) -> anyhow::Result<()> {
+        let api = Api::<Namespace>::all(self.client.clone());
+        let begin = Instant::now();
+        loop {
+            let others = api.list(&Default::default()).await?.items;
+            let going = others.into_iter().filter(|other| other.metadata.deletion_timestamp.is_some() && other.name_any() != namespace);
+            let going: Vec<String> = going.map(|other| other.name_any()).collect();
+            if going.is_empty() {
+                return Ok(());
+            }
+            ensure!(begin.elapsed() < Duration::from_secs(120), "still being deleted: {}", going.join(", "));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// The end of the audit log.

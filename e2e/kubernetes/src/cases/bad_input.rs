@@ -113,7 +113,9 @@ pub async fn a_role_for_nobody_is_told(world: &World) -> Verdict {
     space.broker("fleet", json!({ "persistence": { "level": "Memory" } })).await?;
     space.user("ann", "fleet", json!({})).await?;
     space.role("some", "fleet", json!({ "users": ["ann", "nobody"] })).await?;
-    let reason = |role: &MqttRole, reason: &str| role.status.as_ref().is_some_and(|status| status.conditions.iter().any(|condition| condition.reason == reason));
+    let reason = |role: &MqttRole, reason: &str| {
+        role.status.as_ref().is_some_and(|status| status.conditions.iter().any(|condition| condition.reason == reason))
+    };
     let (role, _) = space.wait::<MqttRole>("some", "UserNotFound", |role| reason(role, "UserNotFound")).await?;
     ensure!(role.status.is_some_and(|status| status.users == 1 && status.conditions[0].message.contains("there is no MqttUser nobody")));
     space.user("nobody", "fleet", json!({})).await?;

@@ -86,7 +86,7 @@ pub async fn missing_definitions_mean_not_ready_and_one_bad_object_stops_no_othe
         { "op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations" }]);
     let patch: Patch<CustomResourceDefinition> = Patch::Json(serde_json::from_value(loose)?);
     definitions.patch("mqttbrokers.bucketmq.io", &PatchParams::default(), &patch).await?;
-    let bad = json!({ "apiVersion": "bucketmq.io/v1alpha1", "kind": "MqttBroker", "metadata": { "name": "bad", "namespace": space.name }, "spec": { "replicas": "many" } });
+    let bad = json!({ "apiVersion": "bucketmq.io/v1alpha1", "kind": "MqttBroker", "metadata": { "name": "bad", "namespace": space.name }, "spec": { "listeners": "many" } });
     let file = world.folder.path().join("bad.json");
     std::fs::write(&file, bad.to_string())?;
     let mut tries = 0;

@@ -49,8 +49,16 @@ pub async fn one_object_becomes_everything_a_broker_needs(world: &World) -> Verd
         "persistence": { "bucket": { "name": "fleet", "endpoint": "http://s3.s3:7070", "allowInsecure": true, "credentials": { "type": "SecretRef", "secretRef": { "name": "keys" } } } },
     });
     let broker = reconciled(&space, "fleet", spec).await?;
-    space.wait::<MqttUser>("ann", "known with its role", |user| user.status.as_ref().is_some_and(|status| is_true(&status.conditions) && status.roles == ["operator"])).await?;
-    space.wait::<MqttRole>("operator", "known with its user", |role| role.status.as_ref().is_some_and(|status| is_true(&status.conditions) && status.users == 1)).await?;
+    space
+        .wait::<MqttUser>("ann", "known with its role", |user| {
+            user.status.as_ref().is_some_and(|status| is_true(&status.conditions) && status.roles == ["operator"])
+        })
+        .await?;
+    space
+        .wait::<MqttRole>("operator", "known with its user", |role| {
+            role.status.as_ref().is_some_and(|status| is_true(&status.conditions) && status.users == 1)
+        })
+        .await?;
     let deployment = space.get::<Deployment>("fleet").await?.context("no Deployment")?;
     let pod = deployment.spec.context("no spec")?.template.spec.context("no pod")?;
     ensure!(pod.security_context.as_ref().and_then(|security| security.run_as_non_root) == Some(true));
@@ -118,13 +126,21 @@ pub async fn what_somebody_edits_is_put_right(world: &World) -> Verdict {
     let space = Space::new(world, "edited").await?;
     reconciled(&space, "fleet", memory()).await?;
     space.patch::<Deployment>("fleet", json!({ "spec": { "replicas": 3 } })).await?;
-    space.wait::<Deployment>("fleet", "one replica again", |deployment| deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(1)).await?;
+    space
+        .wait::<Deployment>("fleet", "one replica again", |deployment| deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(1))
+        .await?;
     space.patch::<ConfigMap>("fleet-config", json!({ "data": { "broker.toml": "nonsense" } })).await?;
     space.wait::<ConfigMap>("fleet-config", "rendered again", |config| toml_of(config).contains("[[listeners]]")).await?;
     space.patch::<Service>("fleet-mqtt", json!({ "spec": { "selector": { "app.kubernetes.io/instance": "other" } } })).await?;
-    space.wait::<Service>("fleet-mqtt", "selecting again", |service| {
-        service.spec.as_ref().and_then(|spec| spec.selector.as_ref()?.get("app.kubernetes.io/instance")).is_some_and(|name| name == "fleet")
-    }).await?;
+    space
+        .wait::<Service>("fleet-mqtt", "selecting again", |service| {
+            service
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.selector.as_ref()?.get("app.kubernetes.io/instance"))
+                .is_some_and(|name| name == "fleet")
+        })
+        .await?;
     // Labels and annotations of others are theirs.
     space.patch::<Service>("fleet-mqtt", json!({ "metadata": { "annotations": { "team": "a" } } })).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -158,7 +174,11 @@ pub async fn limits_and_roles_replace_no_pod_and_an_image_does(world: &World) ->
     let before = generation(&space.get::<Deployment>("fleet").await?.context("no Deployment")?);
     space.patch::<MqttBroker>("fleet", json!({ "spec": { "limits": { "maxQos": 1 } } })).await?;
     space.role("all", "fleet", json!({})).await?;
-    space.wait::<ConfigMap>("fleet-config", "changed", |config| toml_of(config).contains("max_qos = 1") && toml_of(config).contains("[access.roles.all]")).await?;
+    space
+        .wait::<ConfigMap>("fleet-config", "changed", |config| {
+            toml_of(config).contains("max_qos = 1") && toml_of(config).contains("access.roles.all")
+        })
+        .await?;
     let second = settled(&space, "fleet").await?.status.context("no status")?;
     ensure!(first.restart_hash == second.restart_hash, "limits and roles are no reason to replace a pod");
     ensure!(generation(&space.get::<Deployment>("fleet").await?.context("no Deployment")?) == before, "the Deployment was written");
@@ -177,7 +197,9 @@ pub async fn zero_replicas_hibernate_through_the_scale_subresource(world: &World
     let api: Api<MqttBroker> = space.api();
     api.patch_scale("fleet", &PatchParams::default(), &Patch::Merge(&json!({ "spec": { "replicas": 0 } }))).await?;
     space.wait_condition("fleet", "Hibernated", "True", "Replicas0").await?;
-    space.wait::<Deployment>("fleet", "without pods", |deployment| deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(0)).await?;
+    space
+        .wait::<Deployment>("fleet", "without pods", |deployment| deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(0))
+        .await?;
     let refused = api.patch_scale("fleet", &PatchParams::default(), &Patch::Merge(&json!({ "spec": { "replicas": 2 } }))).await;
     let refused = refused.err().context("two replicas were taken")?.to_string();
     ensure!(refused.contains("brokers do not form clusters yet"), "{refused}");
@@ -212,7 +234,9 @@ pub async fn our_own_certificate_is_made_and_handed_to_users(world: &World) -> V
     let tls = broker.status.and_then(|status| status.listeners[0].tls.clone()).context("no certificate in the status")?;
     ensure!(tls.fingerprint.len() == 64 && tls.not_after.starts_with("20"), "{tls:?}");
     let authority = space.get::<Secret>("fleet-ca").await?.context("no CA")?.data.context("no data")?;
-    let (secret, _) = space.wait::<Secret>("ann-credentials", "with the CA", |secret| secret.data.as_ref().is_some_and(|data| data.contains_key("ca.crt"))).await?;
+    let (secret, _) = space
+        .wait::<Secret>("ann-credentials", "with the CA", |secret| secret.data.as_ref().is_some_and(|data| data.contains_key("ca.crt")))
+        .await?;
     let data = secret.data.context("no data")?;
     ensure!(data["ca.crt"] == authority["ca.crt"]);
     let text = |key: &str| String::from_utf8_lossy(&data[key].0).into_owned();
@@ -228,8 +252,19 @@ pub async fn a_generated_password_is_a_secret_of_the_user_and_a_hash_of_the_brok
     space.user("ann", "fleet", json!({})).await?;
     space.create::<MqttUser>(json!({ "metadata": { "name": "bob" }, "spec": { "brokerRef": { "name": "fleet" }, "password": { "secretRef": { "name": "brought" } } } })).await?;
     reconciled(&space, "fleet", memory()).await?;
-    let users = |secret: &Secret| secret.data.as_ref().and_then(|data| data.get("users")).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned()).unwrap_or_default();
-    let (secret, _) = space.wait::<Secret>("fleet-users", "of both", |secret| users(secret).contains("ann:$sha256$") && users(secret).contains("bob:$argon2id$")).await?;
+    let users = |secret: &Secret| {
+        secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get("users"))
+            .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
+            .unwrap_or_default()
+    };
+    let (secret, _) = space
+        .wait::<Secret>("fleet-users", "of both", |secret| {
+            users(secret).contains("ann:$sha256$") && users(secret).contains("bob:$argon2id$")
+        })
+        .await?;
     let first = users(&secret);
     let credentials = space.get::<Secret>("ann-credentials").await?.context("no credentials")?;
     let password = &credentials.data.context("no data")?["password"].0;
@@ -238,7 +273,8 @@ pub async fn a_generated_password_is_a_secret_of_the_user_and_a_hash_of_the_brok
     // A new password, and only that line changes.
     space.patch::<Secret>("brought", json!({ "stringData": { "password": "battery staple" } })).await?;
     let line = |text: &str, name: &str| text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
-    let (secret, took) = space.wait::<Secret>("fleet-users", "changed", |secret| line(&users(secret), "bob") != line(&first, "bob")).await?;
+    let (secret, took) =
+        space.wait::<Secret>("fleet-users", "changed", |secret| line(&users(secret), "bob") != line(&first, "bob")).await?;
     ensure!(line(&users(&secret), "ann") == line(&first, "ann"), "the other hash changed too");
     // A user that is deleted is gone from the file, and its Secret goes with it.
     space.delete::<MqttUser>("ann").await?;

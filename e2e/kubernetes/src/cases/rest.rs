@@ -40,12 +40,15 @@ async fn fleet(world: &World, case: &str) -> anyhow::Result<Space> {
         let applied = |broker: &MqttBroker| condition(broker, "ConfigApplied").is_some_and(|(status, ..)| status == "True");
         space.wait::<MqttBroker>(&format!("b{number}"), "applied", applied).await?;
         for user in ["u", "v"] {
-            let known = |user: &MqttUser| user.status.as_ref().is_some_and(|status| status.roles.len() == 1 && status.conditions[0].status == "True");
+            let known = |user: &MqttUser| {
+                user.status.as_ref().is_some_and(|status| status.roles.len() == 1 && status.conditions[0].status == "True")
+            };
             space.wait::<MqttUser>(&format!("{user}{number}"), "known", known).await?;
         }
     }
-    // Pods that cannot be scheduled are told by then.
+    // Pods that cannot be scheduled are told by then, and what other cases have left is gone.
     tokio::time::sleep(Duration::from_secs(3)).await;
+    world.wait_tidy(&space.name).await?;
     Ok(space)
 }
 
@@ -86,7 +89,9 @@ pub async fn an_operator_of_another_release_restarts_no_broker(world: &World) ->
     ensure!(generations().await? == before, "a Deployment was changed");
     space.patch::<MqttBroker>("b0", json!({ "metadata": { "annotations": { "bucketmq.io/restart": "now" } } })).await?;
     let image = |deployment: &Deployment| deployment.spec.as_ref()?.template.spec.as_ref()?.containers[0].image.clone();
-    space.wait::<Deployment>("b0", "of the newer image", |deployment| image(deployment).as_deref() == Some("bucketmq.local/broker:2")).await?;
+    space
+        .wait::<Deployment>("b0", "of the newer image", |deployment| image(deployment).as_deref() == Some("bucketmq.local/broker:2"))
+        .await?;
     operator.stop().await?;
     space.end().await?;
     Ok(Vec::new())

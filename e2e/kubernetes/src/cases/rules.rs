@@ -105,7 +105,10 @@ pub async fn golden_objects_are_taken(world: &World) -> Verdict {
                 let kind = document.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
                 let name = document.metadata.name.clone().unwrap_or_default();
                 let parameters = PatchParams { dry_run: true, ..PatchParams::apply("bucketmq-kubernetes").force().validation_strict() };
-                api(&space, &kind).patch(&name, &parameters, &Patch::Apply(&document)).await.with_context(|| format!("{}: {name}", path.display()))?;
+                api(&space, &kind)
+                    .patch(&name, &parameters, &Patch::Apply(&document))
+                    .await
+                    .with_context(|| format!("{}: {name}", path.display()))?;
             }
         }
     }

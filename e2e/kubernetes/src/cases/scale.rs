@@ -72,7 +72,8 @@ pub async fn run(world: &World, brokers: usize, users: usize) -> Verdict {
         Measured::amount(&title("writes of the restarted"), writes.len() as f64, "writes").at_most(0.0),
         Measured::amount(&title("resident of the restarted"), resident as f64 / 1e6, "MB").at_most(150.0),
         Measured::time(&title("CPU of the restarted"), cpu),
-        Measured::amount("CPU of a reconcile that finds nothing to do, start included", cpu.as_secs_f64() * 1000.0 / looked.max(1.0), "ms").at_most(5.0),
+        Measured::amount("CPU of a reconcile that finds nothing to do, start included", cpu.as_secs_f64() * 1000.0 / looked.max(1.0), "ms")
+            .at_most(5.0),
         Measured::amount("time of such a reconcile", broker_seconds * 1000.0 / looked.max(1.0), "ms"),
     ])
 }
@@ -85,7 +86,8 @@ async fn wait_all(space: &Space, brokers: usize, users: usize, patience: Duratio
         let list = of_brokers.list(&ListParams::default()).await?.items;
         let applied = list.iter().filter(|broker| condition(broker, "ConfigApplied").is_some_and(|(status, ..)| status == "True")).count();
         let list = of_users.list(&ListParams::default()).await?.items;
-        let is_known = |user: &&MqttUser| user.status.as_ref().is_some_and(|status| status.roles.len() == 1 && status.conditions[0].status == "True");
+        let is_known =
+            |user: &&MqttUser| user.status.as_ref().is_some_and(|status| status.roles.len() == 1 && status.conditions[0].status == "True");
         let known = list.iter().filter(is_known).count();
         if applied == brokers && known == users {
             return Ok(());
