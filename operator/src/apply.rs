@@ -124,6 +124,22 @@ impl Applier<'_> {
     }
 }
 
+/// Whether an object of a kind that is not cached differs from what is wanted; an error if it is somebody else's.
+pub fn differs(wanted: &kube::api::DynamicObject, live: Option<&kube::api::DynamicObject>, uid: &str) -> Result<bool, ApplyError> {
+    let Some(live) = live else { return Ok(true) };
+    if !is_child_of(live, uid) {
+        let kind = wanted.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
+        return Err(ApplyError::Foreign { kind, name: wanted.name_any() });
+    }
+    let (value, hash) = with_hash(wanted);
+    Ok(annotation(live, APPLIED) != Some(&hash) || !holds(&to_value(live), &value))
+}
+
+/// The object as it is applied, with its own hash.
+pub fn marked(wanted: &kube::api::DynamicObject) -> Value {
+    with_hash(wanted).0
+}
+
 fn to_value<K: Serialize>(object: &K) -> Value {
     serde_json::to_value(object).expect("Kubernetes objects are JSON")
 }

@@ -117,7 +117,12 @@ pub struct Watch<K> {
 }
 
 /// Starts watching; the future runs as long as the operator does.
-pub fn start<K>(client: &Client, scope: &Scope, watch: Watch<K>, metrics: Arc<Metrics>) -> (Cache<K>, impl Future<Output = ()> + Send + 'static)
+pub fn start<K>(
+    client: &Client,
+    scope: &Scope,
+    watch: Watch<K>,
+    metrics: Arc<Metrics>,
+) -> (Cache<K>, impl Future<Output = ()> + Send + 'static)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {

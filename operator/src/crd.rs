@@ -43,3 +43,11 @@ pub const GROUP: &str = "bucketmq.io";
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![MqttBroker::crd(), MqttRole::crd(), MqttUser::crd()]
 }
+
+/// As the files in `crds/` have it.
+pub fn yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser_error::Error> {
+    // Through JSON, so that what is empty is left out and keys have one order.
+    let mut value = serde_json::to_value(crd).expect("a definition is JSON");
+    value.sort_all_objects();
+    serde_saphyr::to_string(&value)
+}

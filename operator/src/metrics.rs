@@ -38,7 +38,8 @@ impl Metrics {
             &["kind"],
         )?;
         registry.register(Box::new(durations.clone()))?;
-        let crd_missing = IntGaugeVec::new(Opts::new("mqtt_operator_crd_missing", "1 while the API server does not know the kind."), &["kind"])?;
+        let crd_missing =
+            IntGaugeVec::new(Opts::new("mqtt_operator_crd_missing", "1 while the API server does not know the kind."), &["kind"])?;
         registry.register(Box::new(crd_missing.clone()))?;
         let version = IntGaugeVec::new(Opts::new("mqtt_operator_build_info", "Always 1; the version is the label."), &["version"])?;
         version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -46,8 +47,16 @@ impl Metrics {
         let metrics = Self {
             reconciles: counter("mqtt_operator_reconcile_total", "Reconciles, by kind and result.", &["kind", "result"])?,
             durations,
-            errors: counter("mqtt_operator_reconcile_errors_total", "Reconciles that failed and are tried again, by kind and reason.", &["kind", "reason"])?,
-            applies: counter("mqtt_operator_apply_total", "Objects looked at, by kind and whether they had to be written.", &["kind", "changed"])?,
+            errors: counter(
+                "mqtt_operator_reconcile_errors_total",
+                "Reconciles that failed and are tried again, by kind and reason.",
+                &["kind", "reason"],
+            )?,
+            applies: counter(
+                "mqtt_operator_apply_total",
+                "Objects looked at, by kind and whether they had to be written.",
+                &["kind", "changed"],
+            )?,
             watch_failures: counter("mqtt_operator_watch_restarts_total", "Watches that failed and were made anew, by kind.", &["kind"])?,
             crd_missing,
             leader: gauge("mqtt_operator_leader", "1 while this process reconciles.")?,

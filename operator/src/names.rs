@@ -34,6 +34,8 @@ pub const RESTART_HASH: &str = "bucketmq.io/restart-hash";
 pub const POD_TEMPLATE: &str = "bucketmq.io/pod-template";
 /// On a ConfigMap: hash of what a user can say that changes the configuration.
 pub const INPUTS: &str = "bucketmq.io/inputs";
+/// On a ConfigMap: hash of the file in it, so that what somebody edits is seen.
+pub const CONTENT: &str = "bucketmq.io/content";
 /// On a Secret: which versions of other Secrets it was made of.
 pub const SOURCES: &str = "bucketmq.io/sources";
 /// On a pod: the configuration it should have; the kubelet looks at its volumes when it changes, and not only each minute.

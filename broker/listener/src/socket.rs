@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -139,6 +139,14 @@ pub(crate) async fn bind(endpoint: &Endpoint, config: &Config) -> Result<Vec<Arc
         let port = sockets.first().and_then(|socket| socket.local_addr()).map_or(port, |first| first.port());
         match bind_tcp(SocketAddr::new(address, port), config.ipv6_only, config.backlog) {
             Ok(socket) => sockets.push(Arc::new(socket)),
+            // `[::]` is every address of both kinds, so on a machine whose kernel knows no IPv6 it is every address there is.
+            Err(source) if knows_no_ipv6(&source) && address == Ipv6Addr::UNSPECIFIED && !config.ipv6_only => {
+                let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+                let socket = bind_tcp(address, false, config.backlog);
+                let socket = socket.map_err(|source| SocketError::Listen { address: address.to_string(), source })?;
+                tracing::info!(host, "this machine knows no IPv6: listening on all IPv4 addresses");
+                sockets.push(Arc::new(socket));
+            }
             // `localhost` is also ::1, which a machine without IPv6 has not.
             Err(source) if matches!(source.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {
                 failed = Some((address, source));
@@ -156,6 +164,11 @@ pub(crate) async fn bind(endpoint: &Endpoint, config: &Config) -> Result<Vec<Arc
         }
         None => Ok(sockets),
     }
+}
+
+/// The kernel was started without IPv6 (EAFNOSUPPORT).
+fn knows_no_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
 fn bind_tcp(address: SocketAddr, ipv6_only: bool, backlog: u32) -> io::Result<ListeningSocket> {

@@ -32,7 +32,6 @@ use super::{ImagePullPolicy, Limits, Listener, LocalReference, LogFormat, LogLev
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name has at most 40 characters, because names of Services and Secrets are made of it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name begins with a letter and holds lower-case letters, digits and hyphens, because a Service has the same name")
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.replicas <= 1").message("replicas is 1, or 0 to hibernate the broker: brokers do not form clusters yet"))]
 #[x_kube(validation = Rule::new("self.listeners.all(a, self.listeners.exists_one(b, a.port == b.port))").message("listeners: each has a port of its own"))]

@@ -29,7 +29,6 @@ use super::{AcknowledgeLevel, LocalReference};
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name has at most 63 characters: it is the role's name in the broker"),
     validation = Rule::new("self.metadata.name != 'local'").message("the role local is built into the broker: call this one otherwise")
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct MqttRoleSpec {
     /// The MqttBroker.

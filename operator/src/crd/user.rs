@@ -28,12 +28,10 @@ use super::{LocalReference, SecretKeyReference};
     printcolumn(name = "Roles", type_ = "string", json_path = ".status.roles", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
     selectable = ".spec.brokerRef.name",
-    validation = Rule::new("self.metadata.name.size() <= 200").message("metadata.name has at most 200 characters, because the name of a Secret is made of it"),
-    validation = Rule::new("!has(self.spec.username) || self.spec.username == oldSelf.spec.?username.orValue(self.spec.username)").message("username is immutable: make another MqttUser")
+    validation = Rule::new("self.metadata.name.size() <= 200").message("metadata.name has at most 200 characters, because the name of a Secret is made of it")
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.username) == has(oldSelf.username)").message("username is immutable: make another MqttUser"))]
+#[x_kube(validation = Rule::new("has(self.username) == has(oldSelf.username) && (!has(self.username) || self.username == oldSelf.username)").message("username is immutable: make another MqttUser"))]
 #[x_kube(validation = Rule::new("self.authentication != 'Certificate' || !has(self.password)").message("password goes with authentication Password"))]
 pub struct MqttUserSpec {
     /// The MqttBroker.

@@ -1,0 +1,90 @@
+//! Writes what a broker is made of, in an order in which nothing names what is not there yet, and deletes what it is not made of any more.
+
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::json;
+
+use super::build::{Children, certificate_resource};
+use super::observe::{Live, Observed, PodView, named};
+use crate::apply::{Applier, ApplyError};
+use crate::context::Context;
+use crate::names::{FIELD_MANAGER, RELOAD};
+
+/// Makes everything what it should be.
+pub async fn apply(applier: &Applier<'_>, children: &Children, live: &Live) -> Result<(), ApplyError> {
+    // Without `..`: whoever adds a kind is told here that it has to be applied.
+    let Children { service_account, authority, files, users, config, services, network_policy, certificates, deployment } = children;
+
+    if let Some(account) = service_account {
+        applier.apply(account, named(&live.service_accounts, &account.name_any())).await?;
+    }
+    for secret in authority.iter().chain([files, users]) {
+        applier.apply(secret, named(&live.secrets, &secret.name_any())).await?;
+    }
+    applier.apply(config, named(&live.config_maps, &config.name_any())).await?;
+    for service in services {
+        applier.apply(service, named(&live.services, &service.name_any())).await?;
+    }
+    if let Some(policy) = network_policy {
+        applier.apply(policy, named(&live.network_policies, &policy.name_any())).await?;
+    }
+    for certificate in certificates {
+        apply_certificate(applier, certificate).await?;
+    }
+    applier.apply(deployment, named(&live.deployments, &deployment.name_any())).await?;
+
+    let accounts: Vec<String> = service_account.iter().map(ResourceExt::name_any).collect();
+    applier.prune(&live.service_accounts, &texts(&accounts)).await?;
+    let secrets: Vec<String> = authority.iter().chain([files, users]).map(ResourceExt::name_any).collect();
+    applier.prune(&live.secrets, &texts(&secrets)).await?;
+    applier.prune(&live.config_maps, &[&config.name_any()]).await?;
+    let wanted: Vec<String> = services.iter().map(ResourceExt::name_any).collect();
+    applier.prune(&live.services, &texts(&wanted)).await?;
+    let policies: Vec<String> = network_policy.iter().map(ResourceExt::name_any).collect();
+    applier.prune(&live.network_policies, &texts(&policies)).await?;
+    applier.prune(&live.deployments, &[&deployment.name_any()]).await
+}
+
+fn texts(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+/// cert-manager's kinds are not watched: few brokers have them, and the cluster may not know them.
+async fn apply_certificate(applier: &Applier<'_>, wanted: &DynamicObject) -> Result<(), ApplyError> {
+    let resource = certificate_resource();
+    let api = Api::<DynamicObject>::namespaced_with(applier.client.clone(), applier.namespace, &resource);
+    let name = wanted.name_any();
+    let failed = |source| ApplyError::Api { kind: resource.kind.clone(), name: name.clone(), source };
+    let live = api.get_opt(&name).await.map_err(failed)?;
+    if !crate::apply::differs(wanted, live.as_ref(), applier.uid)? {
+        return Ok(());
+    }
+    let marked = crate::apply::marked(wanted);
+    api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&marked)).await.map_err(failed)?;
+    Ok(())
+}
+
+/// Has the kubelet look at the pods' volumes now: it does so when a pod changes, and else each minute.
+pub async fn hurry(observed: &Observed, revision: &str, context: &Context) -> Result<(), ApplyError> {
+    let namespace = observed.broker.namespace().unwrap_or_default();
+    let api = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(context.client.clone(), &namespace);
+    for pod in &observed.pods {
+        if !is_behind(pod, revision) {
+            continue;
+        }
+        let patch = json!({ "metadata": { "annotations": { RELOAD: revision } } });
+        match api.patch_metadata(&pod.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => context.metrics.applied("Pod", true),
+            // It went meanwhile.
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(source) => return Err(ApplyError::Api { kind: "Pod".to_owned(), name: pod.name.clone(), source }),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a running pod has another configuration and was not told yet.
+fn is_behind(pod: &PodView, revision: &str) -> bool {
+    let says = pod.says.as_ref().and_then(|says| says.revision.as_deref());
+    !pod.is_terminating && says.is_some_and(|says| says != revision) && pod.told.as_deref() != Some(revision)
+}
