@@ -66,16 +66,9 @@ impl Folder {
 
     /// Holds everybody else off who starts or ends a cluster of this name, until it is dropped.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
-        make_folder(self.path.parent().context("a folder above")?)?;
         let path = self.path.with_file_name(format!(".{}.lock", self.name));
-        loop {
-            let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-            flock(&file, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
-            // Whoever held it may have removed it meanwhile, and somebody else made another.
-            if std::fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {
-                return Ok(Lock { path, _file: file });
-            }
-        }
+        let file = lock(&path)?;
+        Ok(Lock { path, _file: file })
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -155,6 +148,19 @@ pub(crate) struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         std::fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Locks the file at `path` until it is closed. Who has it may remove it.
+pub(crate) fn lock(path: &Path) -> anyhow::Result<File> {
+    loop {
+        make_folder(path.parent().context("a folder above")?)?;
+        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        flock(&file, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
+        // It may have been removed meanwhile, and somebody else made another.
+        if std::fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {
+            return Ok(file);
+        }
     }
 }
 

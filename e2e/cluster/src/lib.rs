@@ -11,12 +11,16 @@
 
 mod addresses;
 mod certificates;
+mod cgroups;
 mod cluster;
 mod control_plane;
 mod folder;
+mod furniture;
 mod installed;
 mod kubectl;
 mod machine;
+mod network;
+mod node;
 pub mod oci;
 mod options;
 mod process;
@@ -24,6 +28,8 @@ mod status;
 mod wait;
 
 pub use cluster::Cluster;
+pub use furniture::{S3_ACCESS_KEY, S3_PORT, S3_SECRET_KEY};
 pub use machine::{Unavailable, check};
+pub use node::Node;
 pub use options::{DEFAULT_NAME, Options, Stage};
 pub use status::{PartStatus, Status};

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bucketmq_local_cluster::{Cluster, DEFAULT_NAME, Options, Stage, Status, Unavailable};
+use bucketmq_local_cluster::{Cluster, DEFAULT_NAME, Options, S3_ACCESS_KEY, S3_SECRET_KEY, Stage, Status, Unavailable};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
@@ -130,6 +130,8 @@ fn describe(cluster: &Cluster) -> anyhow::Result<Value> {
         "address": cluster.address(),
         "auditLog": cluster.audit_log(),
         "logs": cluster.logs(),
+        "nodes": cluster.nodes().iter().map(|node| json!({ "name": node.name(), "address": node.address(), "zone": node.zone() })).collect::<Vec<_>>(),
+        "s3": cluster.s3_endpoint().map(|endpoint| json!({ "endpoint": endpoint, "accessKey": S3_ACCESS_KEY, "secretKey": S3_SECRET_KEY })),
     }))
 }
 

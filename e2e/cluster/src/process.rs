@@ -50,6 +50,11 @@ impl Process {
         Self::of(self.pid) == Some(self)
     }
 
+    /// Alive, and not stopped by a signal.
+    pub(crate) fn is_running(self) -> bool {
+        self.is_alive() && self.state() != Some(STOPPED)
+    }
+
     /// `None` when it has ended.
     pub(crate) fn state(self) -> Option<char> {
         stat(self.pid).filter(|(_, started)| *started == self.started).map(|(state, _)| state)
@@ -88,12 +93,20 @@ pub(crate) fn all() -> impl Iterator<Item = u32> {
 
 /// A command that belongs to the cluster of `folder`, with its standard error in the log of `part`.
 pub(crate) fn command(folder: &Folder, part: &str, program: impl AsRef<OsStr>) -> anyhow::Result<Command> {
-    let mut command = Command::new(program);
-    command.env(MARK, &folder.path).stdin(Stdio::null()).stderr(log(folder, part)?);
+    let mut command = marked(folder, program);
+    command.stdin(Stdio::null()).stderr(log(folder, part)?);
     Ok(command)
 }
 
-fn log(folder: &Folder, part: &str) -> anyhow::Result<File> {
+/// A command that belongs to the cluster of `folder`.
+pub(crate) fn marked(folder: &Folder, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env(MARK, &folder.path);
+    command
+}
+
+/// Where a part writes to.
+pub(crate) fn log(folder: &Folder, part: &str) -> anyhow::Result<File> {
     let path = folder.log(part);
     OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("open {}", path.display()))
 }

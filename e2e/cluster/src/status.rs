@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cluster::Cluster;
 use crate::folder::Folder;
+use crate::node::Node;
 use crate::options::Stage;
 use crate::process;
 
@@ -27,6 +28,26 @@ pub struct Status {
     pub kubeconfig: String,
     /// The processes it was started with.
     pub parts: Vec<PartStatus>,
+    /// Its nodes, in stage B.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its name in Kubernetes.
+    pub name: String,
+    /// Where NodePorts listen.
+    pub address: String,
+    /// Its zone.
+    pub zone: char,
+    /// Whether it has power.
+    pub is_on: bool,
+    /// Whether Kubernetes calls it Ready.
+    pub is_ready: bool,
+    /// The images it has.
+    pub images: Vec<String>,
 }
 
 /// A process of a cluster.
@@ -62,16 +83,31 @@ impl Status {
         let cluster = folder.description().map(|description| Cluster { folder: folder.clone(), description });
         let is_ready = cluster.as_ref().is_some_and(|cluster| cluster.control_plane().is_ready());
         let all_run = folder.finished().exists() && parts.iter().all(|part| part.state == "running");
+        let nodes: Vec<NodeStatus> = cluster.as_ref().map(|cluster| nodes(cluster, is_ready)).unwrap_or_default();
         Ok(Some(Self {
             name: name.to_owned(),
-            is_whole: is_ready && all_run,
+            is_whole: is_ready && all_run && nodes.iter().all(|node| node.is_ready),
             stage: cluster.as_ref().map(Cluster::stage),
             api_server: cluster.as_ref().map(|cluster| format!("https://{}", cluster.api_server())),
             is_ready,
             kubeconfig: folder.kubeconfig().display().to_string(),
             parts,
+            nodes,
         }))
     }
+}
+
+fn nodes(cluster: &Cluster, is_ready: bool) -> Vec<NodeStatus> {
+    let ready = if is_ready { cluster.ready_nodes().unwrap_or_default() } else { Vec::new() };
+    let status = |node: Node| NodeStatus {
+        name: node.name(),
+        address: node.address().to_string(),
+        zone: node.zone(),
+        is_on: node.is_on(),
+        is_ready: ready.contains(&node.name()),
+        images: node.images().unwrap_or_default(),
+    };
+    cluster.nodes().into_iter().map(status).collect()
 }
 
 impl Display for Status {
@@ -85,6 +121,12 @@ impl Display for Status {
         writeln!(f, "API server {}: {ready}", self.api_server.as_deref().unwrap_or("?"))?;
         for PartStatus { name, pid, state } in &self.parts {
             writeln!(f, "{name:<26} {state:<8} {pid}")?;
+        }
+        for node in &self.nodes {
+            let NodeStatus { name, address, zone, is_on, is_ready, images } = node;
+            let power = if *is_on { "on" } else { "off" };
+            let ready = if *is_ready { "Ready" } else { "not Ready" };
+            writeln!(f, "node {name}, {address}, zone {zone}: {power}, {ready}; images {}", images.join(" "))?;
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ fn a_control_plane_keeps_objects_and_leaves_nothing() -> anyhow::Result<()> {
     }
     let status = Status::of(&name)?.context("a status")?;
     assert!(!status.is_whole && status.is_ready, "{status}");
-    assert!(format!("{:#}", Cluster::find(&name).expect_err("not whole")).contains("e2e/cluster/status"));
+    assert!(Cluster::find(&name).is_ok(), "it answers still");
 
     assert!(Cluster::down(&name)?);
     assert!(!Cluster::down(&name)?);
