@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("broker/import", &["broker/packet", "broker/storage"]),
     ("broker/offline", &["broker/packet", "broker/storage", "broker/cluster"]),
     ("broker/admin", &["broker/packet"]),
+    ("broker/image", &[]),
     (
         "broker/server",
         &[
