@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -33,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "e2e/servers",
         ],
     ),
+    ("operator", &["broker/access", "broker/server"]),
     (
         "broker/simulation",
         &["broker/packet", "broker/listener", "broker/access", "broker/storage", "broker/bucket", "broker/cluster", "broker/server"],
@@ -93,6 +94,7 @@ fn manifests(tree: &Tree) -> impl Iterator<Item = (&File, &str)> {
 fn ours(name: &str) -> Option<String> {
     match name.strip_prefix("bucketmq")? {
         "" => Some("broker/server".to_owned()),
+        "-operator" => Some("operator".to_owned()),
         "-e2e-clients" => Some("e2e/clients".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;

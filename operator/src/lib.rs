@@ -1,0 +1,4 @@
+//! The operator: what it reconciles and how.
+
+pub mod cli;
+pub mod crd;

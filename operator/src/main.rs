@@ -1,0 +1,5 @@
+//! The binary `bucketmq-operator`.
+
+fn main() -> std::process::ExitCode {
+    bucketmq_operator::cli::run()
+}
