@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("broker/import", &["broker/packet", "broker/storage"]),
     ("broker/offline", &["broker/packet", "broker/storage", "broker/cluster"]),
     ("broker/admin", &["broker/packet"]),
+    ("broker/image", &[]),
     (
         "broker/server",
         &[

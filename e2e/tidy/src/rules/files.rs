@@ -3,9 +3,10 @@
 use crate::{Tree, Violation};
 
 /// What may stand at the root: the house's own rooms (some of them still to come) and the files tools look for there.
-const TOP_LEVEL: [&str; 22] = [
+const TOP_LEVEL: [&str; 23] = [
     ".cargo",
     ".ci",
+    ".dockerignore",
     ".gitattributes",
     ".gitignore",
     "CHANGELOG.md",
