@@ -16,6 +16,7 @@ mod cluster;
 mod control_plane;
 mod folder;
 mod furniture;
+pub mod images;
 mod installed;
 mod kubectl;
 mod machine;

@@ -1,9 +1,11 @@
 //! `local-cluster`: starts, shows and ends Kubernetes clusters of this machine, for tests and for the shell.
 
 use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use bucketmq_local_cluster::images::{self, Built, Image, Profile};
 use bucketmq_local_cluster::{Cluster, DEFAULT_NAME, Options, S3_ACCESS_KEY, S3_SECRET_KEY, Stage, Status, Unavailable};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
@@ -26,6 +28,10 @@ enum Command {
     ///
     /// Exits with 0 also when there was none.
     Down(Named),
+    /// Builds the images of broker and operator as OCI archives, without Docker, and loads them into every node of the clusters that run.
+    ///
+    /// They are called bucketmq.local/broker:TAG and bucketmq.local/operator:TAG.
+    Images(Images),
     /// Tells what runs.
     ///
     /// Exits with 0 when all of it runs, with 1 when something does not, with 3 when there is no such cluster.
@@ -60,6 +66,27 @@ struct Up {
 }
 
 #[derive(Args)]
+struct Images {
+    /// Which; both when none is named.
+    images: Vec<Image>,
+    /// How their programs are built: release as they ship; dev with what tests have built already.
+    #[arg(long, default_value = "release")]
+    profile: Profile,
+    /// What stands behind the colon of their names.
+    #[arg(long, default_value = "dev")]
+    tag: String,
+    /// Where the archives go. The tool cache by default.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Loads them into no cluster.
+    #[arg(long)]
+    no_load: bool,
+    /// Prints one JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Named {
     /// Several clusters may run side by side under different names.
     #[arg(long, default_value = DEFAULT_NAME)]
@@ -83,6 +110,7 @@ const NOT_RUNNING: u8 = 3;
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Up(up) => up.run(),
+        Command::Images(images) => images.run(),
         Command::Down(named) => down(&named.name),
         Command::Status(show) => status(&show),
     };
@@ -118,6 +146,42 @@ impl Up {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+impl Images {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let chosen = if self.images.is_empty() { Image::ALL.to_vec() } else { self.images };
+        let mut built = Vec::new();
+        for image in chosen {
+            let one = images::build(image, self.profile, &self.tag, self.out.as_deref(), |text| eprintln!("local-cluster: {text}"))?;
+            if !self.json {
+                print(&format!("{} {} {:.1} MB compressed, {}\n", one.name, one.digest, one.compressed_bytes as f64 / 1e6, one.archive.display()))?;
+            }
+            built.push(one);
+        }
+        if !self.no_load {
+            load(&built)?;
+        }
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string(&built)?))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Into every node of every cluster that has some.
+fn load(built: &[Built]) -> anyhow::Result<()> {
+    for name in Cluster::names()? {
+        // One that is not whole is not one that images are wanted in.
+        let Ok(cluster) = Cluster::find(&name) else { continue };
+        if cluster.stage() == Stage::B {
+            for image in built {
+                cluster.load_image(&image.archive)?;
+            }
+            eprintln!("local-cluster: loaded into every node of {name}");
+        }
+    }
+    Ok(())
 }
 
 fn describe(cluster: &Cluster) -> anyhow::Result<Value> {

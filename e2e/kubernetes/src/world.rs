@@ -20,6 +20,9 @@ pub const OPERATOR_NAMESPACE: &str = "bucketmq-operator";
 /// How the API server calls the operator.
 pub const OPERATOR_USER: &str = "system:serviceaccount:bucketmq-operator:bucketmq-operator";
 
+/// Who has written nothing for so long has come to rest.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// A cluster that runs.
 pub struct World {
     /// To its API server, as its administrator.
@@ -117,6 +120,20 @@ impl World {
             }
             ensure!(begin.elapsed() < Duration::from_secs(120), "still being deleted: {}", going.join(", "));
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits until the operator has written nothing for [`QUIET`].
+    pub async fn wait_quiet(&self, patience: Duration) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        loop {
+            let mark = self.mark()?;
+            tokio::time::sleep(QUIET).await;
+            let writes = mark.writes_since(OPERATOR_USER)?;
+            if writes.is_empty() {
+                return Ok(());
+            }
+            ensure!(begin.elapsed() < patience, "the operator still writes after {patience:?}: {writes:?}");
         }
     }
 

@@ -43,6 +43,8 @@ pub async fn run(world: &World, brokers: usize, users: usize) -> Verdict {
     let written = begin.elapsed();
     wait_all(&space, brokers, brokers * users, CREATION).await?;
     let created = begin.elapsed();
+    // Kubernetes' own controllers make pods for a while longer, and what those say is told.
+    world.wait_quiet(Duration::from_secs(600)).await?;
     let (resident_created, cpu_created) = (operator.resident()?, operator.cpu()?);
     operator.stop().await?;
 
