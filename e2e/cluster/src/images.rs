@@ -108,7 +108,7 @@ pub fn build(image: Image, profile: Profile, tag: &str, out: Option<&Path>, prog
     run(&mut command)?;
     let folder = match out {
         Some(out) => out.to_owned(),
-        None => installed::cache()?.join("images"),
+        None => self::folder()?,
     };
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let path = folder.join(format!("{}-{tag}.tar", image.short()));
@@ -126,6 +126,11 @@ pub fn build(image: Image, profile: Profile, tag: &str, out: Option<&Path>, prog
         .label("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"));
     let written = archive.write(&path)?;
     Ok(Built { name, archive: path, digest: written.digest, compressed_bytes: written.compressed_bytes })
+}
+
+/// Where archives go when nobody says where.
+pub fn folder() -> anyhow::Result<PathBuf> {
+    Ok(installed::cache()?.join("images"))
 }
 
 /// The program without debug information, and what is said of it, in `out`.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod election;
+pub mod nodes;
 mod objects;
 mod rest;
 mod rules;
@@ -40,6 +41,33 @@ pub enum Needs {
     /// A control plane for itself: it starts operators of its own, or counts what is written.
     Alone,
 }
+
+/// A case of stage B.
+macro_rules! node_case {
+    ($module:ident :: $name:ident) => {
+        Case { name: stringify!($name), needs: Needs::Alone, run: |world| Box::pin(nodes::$module::$name(world)) }
+    };
+}
+
+/// The cases of stage B, in the order they run.
+pub const STAGE_B: &[Case] = &[
+    node_case!(smoke::smoke),
+    node_case!(smoke::restricted_namespace),
+    node_case!(life::configuration_changes_live),
+    node_case!(life::certificate_changes_without_a_restart),
+    node_case!(life::hibernated_and_woken),
+    node_case!(life::deleted_with_retain_and_made_again),
+    node_case!(life::deleted_with_everything_in_the_bucket),
+    node_case!(life::a_bucket_that_cannot_be_used_is_told),
+    node_case!(moves::rolling_update_under_load),
+    node_case!(moves::node_drained_under_load),
+    node_case!(moves::rollout_to_a_broken_image),
+    node_case!(failures::killed_under_load),
+    node_case!(failures::deleted_by_force_under_load),
+    node_case!(failures::object_store_down_and_back),
+    node_case!(failures::two_processes_at_once),
+    node_case!(failures::node_loses_its_power_under_load),
+];
 
 macro_rules! case {
     ($needs:ident, $module:ident :: $name:ident) => {

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod cases;
+pub mod load;
 pub mod operator;
 pub mod report;
 pub mod space;

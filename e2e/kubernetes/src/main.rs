@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use bucketmq_binary::{OPERATOR, find_program};
-use bucketmq_kubernetes::cases::{self, Case, Needs, STAGE_A};
+use bucketmq_kubernetes::cases::{self, Case, Needs, STAGE_A, STAGE_B};
 use bucketmq_kubernetes::operator::{Operator, Options as Flags};
 use bucketmq_kubernetes::report::{Outcome, say, table};
 use bucketmq_kubernetes::{World, cases::scale};
@@ -43,6 +43,11 @@ struct Cli {
 enum Command {
     /// The cases of a control plane without nodes; needs no root.
     Objects {
+        /// Only cases whose name holds this.
+        filter: Option<String>,
+    },
+    /// The cases of a cluster with nodes; needs root. Images are built by `e2e/cluster/images` before.
+    Nodes {
         /// Only cases whose name holds this.
         filter: Option<String>,
     },
@@ -84,12 +89,13 @@ fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> anyhow::Result<bool> {
     if matches!(cli.command, Command::List) {
-        STAGE_A.iter().for_each(|case| say(case.name));
+        STAGE_A.iter().chain(STAGE_B).for_each(|case| say(case.name));
         return Ok(true);
     }
     let options = Options {
         name: cli.cluster.clone(),
-        stage: Stage::A,
+        stage: if matches!(cli.command, Command::Nodes { .. }) { Stage::B } else { Stage::A },
+        nodes: 3,
         kubernetes: cli.kubernetes.clone(),
         controllers: !matches!(cli.command, Command::Rules),
         install: true,
@@ -98,12 +104,21 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     };
     let cluster = tokio::task::spawn_blocking(move || Cluster::up(&options)).await??;
     let binary = find_program(OPERATOR, cli.operator.clone())?;
-    let world = World::new(cluster.kubeconfig(), cluster.audit_log(), cluster.kubectl()?, binary).await?;
+    let mut world = World::new(cluster.kubeconfig(), cluster.audit_log(), cluster.kubectl()?, binary).await?;
     world.install_crds().await?;
+    if cluster.stage() == Stage::B {
+        load_images(&cluster)?;
+        world.local = Some(cluster.clone());
+        world.deploy_operator().await?;
+    }
     let outcomes = match &cli.command {
         Command::Objects { filter } => {
             let chosen = |case: &&Case| filter.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
             objects(&world, &STAGE_A.iter().filter(chosen).collect::<Vec<_>>()).await?
+        }
+        Command::Nodes { filter } => {
+            let chosen = |case: &&Case| filter.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
+            alone(&world, &STAGE_B.iter().filter(chosen).collect::<Vec<_>>()).await
         }
         Command::Rules => {
             let chosen = |case: &&Case| case.name.contains("rule") || case.name.contains("golden");
@@ -127,6 +142,16 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     say(&format!("test result: {}. {} passed; {failed} failed", if failed == 0 { "ok" } else { "FAILED" }, outcomes.len() - failed));
     Ok(failed == 0)
+}
+
+/// The images that `e2e/cluster/images` has built, into every node.
+fn load_images(cluster: &Cluster) -> anyhow::Result<()> {
+    for archive in ["broker-dev.tar", "operator-dev.tar"] {
+        let path = bucketmq_local_cluster::images::folder()?.join(archive);
+        anyhow::ensure!(path.is_file(), "{} is not there: run e2e/cluster/images", path.display());
+        cluster.load_image(&path)?;
+    }
+    Ok(())
 }
 
 /// First those that share an operator, some at a time; then those that want to be alone.

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::Namespace;
+use bucketmq_local_cluster::{Cluster, S3_ACCESS_KEY, S3_SECRET_KEY};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -37,6 +38,8 @@ pub struct World {
     pub kubectl: PathBuf,
     /// Logs and files of a run.
     pub folder: tempfile::TempDir,
+    /// The local cluster, of stage B.
+    pub local: Option<Cluster>,
 }
 
 impl World {
@@ -105,6 +108,40 @@ impl World {
         let mut operator = Operator::start(&self.binary, &kubeconfig, self.folder.path(), options)?;
         operator.wait_ready().await?;
         Ok(operator)
+    }
+
+    /// The nodes.
+    pub fn cluster(&self) -> anyhow::Result<&Cluster> {
+        self.local.as_ref().context("this case needs nodes: stage B of the local cluster")
+    }
+
+    /// The S3 server in the cluster.
+    pub fn s3(&self) -> anyhow::Result<String> {
+        self.cluster()?.s3_endpoint().context("the cluster has no S3 server")
+    }
+
+    /// Makes a bucket there.
+    pub async fn make_bucket(&self, name: &str) -> anyhow::Result<()> {
+        let endpoint = self.s3()?;
+        let address = endpoint.trim_start_matches("http://").parse().with_context(|| endpoint.clone())?;
+        let name = name.to_owned();
+        tokio::task::spawn_blocking(move || bucketmq_servers::create_bucket_at(address, S3_ACCESS_KEY, S3_SECRET_KEY, &name)).await?
+    }
+
+    /// The pod of the S3 server.
+    pub async fn store_pod(&self) -> anyhow::Result<Pod> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), "s3").list(&Default::default()).await?.items;
+        pods.into_iter().find(|pod| pod.labels().get("app").is_some_and(|app| app == "s3")).context("no pod of the S3 server")
+    }
+
+    /// Has the operator run as a pod, and waits until it is ready.
+    pub async fn deploy_operator(&self) -> anyhow::Result<()> {
+        for file in ["rbac.yaml", "operator.yaml"] {
+            let path = repository().join("e2e/kubernetes").join(file);
+            self.kubectl(&["apply", "--server-side", "-f", &path.display().to_string()]).await?;
+        }
+        self.kubectl(&["rollout", "status", "deployment/bucketmq-operator", "-n", OPERATOR_NAMESPACE, "--timeout=90s"]).await?;
+        Ok(())
     }
 
     /// Waits until no other namespace is being deleted: what the operator does about those is not what is counted.

@@ -32,4 +32,4 @@ pub use moto::Moto;
 pub use process::Usage;
 pub use proxy::{Counts, Fault, FaultProxy, Latency, Operation, ProxyOptions, Rule, RuleId, When};
 pub use server::{Kind, Options, Server};
-pub use versitygw::Versitygw;
+pub use versitygw::{Versitygw, create_bucket_at};

@@ -67,6 +67,12 @@ pub(crate) fn command(address: SocketAddr, data: &Path, credentials: &Credential
     Ok(command)
 }
 
+/// Makes a bucket on a versitygw that somebody else has started, with the keys of its root account.
+pub fn create_bucket_at(address: SocketAddr, access_key: &str, secret_key: &str, name: &str) -> anyhow::Result<()> {
+    let (access_key, secret_key) = (access_key.to_owned(), secret_key.to_owned());
+    create_bucket(address, &Credentials::S3 { access_key, secret_key, region: REGION.to_owned() }, name)
+}
+
 pub(crate) fn create_bucket(address: SocketAddr, credentials: &Credentials, name: &str) -> anyhow::Result<()> {
     let Credentials::S3 { access_key, secret_key, region } = credentials else { bail!("versitygw takes keys of S3") };
     let path = format!("/{name}");
