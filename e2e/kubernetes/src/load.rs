@@ -121,7 +121,7 @@ impl Probe {
 fn look(address: SocketAddr, shared: &Shared) {
     let identity = Identity { client_id: "probe".to_owned(), version: ProtocolVersion::V5, lasts: false };
     while !shared.stop.load(Ordering::Relaxed) {
-        if let Ok((mut link, _)) = Link::open(address, &identity, None, ANSWER) {
+        if let Ok((link, _)) = Link::open(address, &identity, None, ANSWER) {
             let mut state = shared.state.lock();
             let now = Instant::now();
             state.longest = state.longest.max(now - state.served);

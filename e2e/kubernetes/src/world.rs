@@ -48,7 +48,7 @@ impl World {
         let config = Kubeconfig::read_from(&kubeconfig)?;
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
         let folder = tempfile::Builder::new().prefix("bucketmq-kubernetes-").tempdir()?;
-        Ok(Self { client: Client::try_from(config)?, kubeconfig, audit_log, binary, kubectl, folder })
+        Ok(Self { client: Client::try_from(config)?, kubeconfig, audit_log, binary, kubectl, folder, local: None })
     }
 
     /// kubectl with these arguments; what it prints.

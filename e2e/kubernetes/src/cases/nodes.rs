@@ -42,6 +42,8 @@ pub fn spec(bucket: &str, endpoint: &str, more: &Value) -> Value {
             "credentials": { "type": "SecretRef", "secretRef": { "name": "keys" } },
         } },
         "imagePullPolicy": "Never",
+        // Subscribers stay away for seconds: what is dropped from a full queue is not what these cases are about.
+        "limits": { "sessionQueue": { "maxMessages": 10000000, "maxBytes": "4Gi" } },
         "workload": { "resources": { "requests": { "cpu": "50m", "memory": "128Mi" } } },
     });
     lay_over(&mut spec, more);
