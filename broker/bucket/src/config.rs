@@ -18,6 +18,17 @@ const MIN_FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Longer than any name of a cluster, a namespace and a resource together.
 const OWNER_LEN_MAX: usize = 256;
 
+/// What a broker does whose bucket cannot be used when it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnusable {
+    /// It says why and ends: whoever has started it sees at once that something is wrong.
+    #[default]
+    Exit,
+    /// It says why, stays alive without being ready, and tries again every few seconds: for Kubernetes, which restarts what ends ever more slowly.
+    Wait,
+}
+
 /// The bucket and the limits of its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +54,8 @@ pub struct BucketConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub min_flush_interval: Duration,
+    /// What the broker does when the bucket cannot be used at the start: it is away, forbidden, not there, or does not keep what is promised.
+    pub on_unusable: OnUnusable,
     /// For whom the prefix is, such as the name of a fleet: a broker that names somebody else waits instead of taking it, alive and not ready. Empty, the
     /// default: nobody asks. Up to 256 bytes.
     pub owner: String,
@@ -84,6 +97,7 @@ impl BucketConfig {
             connect_timeout: Duration::from_secs(3),
             max_attempts: 4,
             min_flush_interval: Duration::ZERO,
+            on_unusable: OnUnusable::default(),
             owner: String::new(),
             adopt: String::new(),
             snapshots: SnapshotsConfig::default(),

@@ -29,7 +29,7 @@ mod policy;
 mod probe;
 mod s3;
 
-pub use config::{AzureUrl, BucketConfig, BucketUrl, ConfigError, GcsUrl, S3Url, Schedule, SnapshotsConfig};
+pub use config::{AzureUrl, BucketConfig, BucketUrl, ConfigError, GcsUrl, OnUnusable, S3Url, Schedule, SnapshotsConfig};
 pub use diagnosis::{Ailment, Diagnosis};
 pub use lifecycle::{Lifecycle, lifecycle};
 pub use local::{LocalError, LocalStore};

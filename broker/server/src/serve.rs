@@ -4,6 +4,7 @@
 mod prefix;
 mod reload;
 mod term;
+mod unusable;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use bucketmq_access::Access;
-use bucketmq_admin::Health;
+use bucketmq_admin::{BucketReason, Health};
 use bucketmq_bucket::Bucket;
 use bucketmq_cluster::Ownership;
 use bucketmq_listener::Listeners;
@@ -28,6 +29,7 @@ use crate::durable::open::{open_bucket, ownership};
 use crate::gauges;
 use crate::metrics::{BucketExporter, Exporter, GaugeSet, Metrics};
 use reload::{Outcomes, Stamp};
+use unusable::Pauses;
 
 /// Exit code of a broker that has lost its shards to another, or to a bucket that refuses to be written: try again later (`EX_TEMPFAIL`).
 const LOST: u8 = 75;
@@ -89,6 +91,8 @@ enum Next {
     Exit(ExitCode),
     /// Somebody else has the shards: the next term begins by waiting.
     Wait,
+    /// The bucket cannot be used, for this reason: the next term begins after a pause.
+    TryAgain(BucketReason),
 }
 
 async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
@@ -125,26 +129,44 @@ impl Process {
         if url.is_durable() {
             self.report.fine(condition::opening(url));
         }
+        let (mut starting, mut pauses) = (Some(starting), Pauses::default());
+        loop {
+            let next = match self.open(admin).await {
+                Ok(true) => self.term(starting.take()).await?,
+                Ok(false) => return Ok(ExitCode::SUCCESS),
+                Err(error) => self.unusable(error)?,
+            };
+            match next {
+                Next::Exit(code) => return Ok(code),
+                Next::Wait => pauses = Pauses::default(),
+                Next::TryAgain(reason) => {
+                    if !self.pause(&mut pauses, reason).await {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the bucket, unless it is open or there is none; false: told to stop.
+    async fn open(&mut self, admin: &Admin) -> anyhow::Result<bool> {
+        if self.bucket.is_some() {
+            return Ok(true);
+        }
         let opening = open_bucket(&self.loaded.config.bucket);
         let bucket = tokio::select! {
             bucket = opening => bucket?,
             signal = self.stop.told() => {
                 info!(signal, "stopped before the bucket was open");
-                return Ok(ExitCode::SUCCESS);
+                return Ok(false);
             }
         };
         if let Some(bucket) = bucket {
-            admin.show(BucketExporter::new(bucket.requests().clone()))?;
             let ownership = ownership(&bucket, &self.loaded.config.cluster)?;
+            admin.show(BucketExporter::new(bucket.requests().clone()))?;
             self.bucket = Some((bucket, ownership));
         }
-        let mut starting = Some(starting);
-        loop {
-            match self.term(starting.take()).await? {
-                Next::Exit(code) => return Ok(code),
-                Next::Wait => {}
-            }
-        }
+        Ok(true)
     }
 }
 

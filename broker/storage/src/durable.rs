@@ -60,6 +60,9 @@ const BLOCK_CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// Bytes of indexes of tables: some 10 bytes for each KiB of queues, and without them each page costs a request more for each table.
 const META_CACHE_BYTES: u64 = 14 * 1024 * 1024;
 
+/// Closing what was opened in vain may take so long: the bucket may be why.
+const GIVE_UP_MAX: Duration = Duration::from_secs(5);
+
 /// Bytes asked for at once while all records of a kind are read: with single blocks 6,000 Sessions would take a hundred requests one after the other.
 const SCAN_BYTES: usize = 256 * 1024;
 
@@ -180,7 +183,8 @@ impl DurableStore {
         });
         let opening: Vec<_> = opening.collect();
         let (mut parts, mut tasks) = (Vec::new(), Vec::new());
-        for (shard, (bucket, opened)) in place.shards.all().zip(opening) {
+        let mut opening = place.shards.all().zip(opening);
+        while let Some((shard, (bucket, opened))) = opening.next() {
             let opened = opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let (db, contents) = match opened {
                 Err(error) if error.is_damage() => {
@@ -188,7 +192,13 @@ impl DurableStore {
                     parts.push(Shard::refused_at_opening(shard, bucket, why));
                     continue;
                 }
-                opened => opened?,
+                Err(error) => {
+                    // Whoever opens them next, this process perhaps, would be fenced by what is opened later.
+                    let rest = opening.map(|(_, (_, opened))| opened);
+                    let _ = tokio::time::timeout(GIVE_UP_MAX, give_up(parts, rest)).await;
+                    return Err(error);
+                }
+                Ok(opened) => opened,
             };
             for message in contents.retained {
                 // Limits were kept when it was set.
@@ -276,6 +286,20 @@ impl DurableStore {
     fn change<T>(&self, shard: ShardId, change: impl FnOnce(&mut Pending) -> T) -> (T, Position) {
         let (outcome, position) = self.part(shard).change(change);
         (outcome, Position(position))
+    }
+}
+
+/// Closes what was opened and opens no more.
+async fn give_up(parts: Vec<Arc<Shard>>, rest: impl Iterator<Item = JoinHandle<Result<(Db, Contents), OpenError>>>) {
+    let rest: Vec<_> = rest.collect();
+    rest.iter().for_each(JoinHandle::abort);
+    for opened in rest {
+        if let Ok(Ok((db, _))) = opened.await {
+            let _ = db.close().await;
+        }
+    }
+    for part in parts {
+        let _ = part.close().await;
     }
 }
 

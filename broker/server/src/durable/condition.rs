@@ -174,13 +174,13 @@ impl Reporter {
         let mut before = None;
         loop {
             let trouble = requests.last_trouble().filter(|trouble| trouble.at >= began && trouble.at.elapsed() < memory);
-            let ailment = trouble.as_ref().map(|trouble| trouble.diagnosis.clone());
-            if before != Some(ailment.clone()) {
+            let diagnosis = trouble.as_ref().map(|trouble| trouble.diagnosis.clone());
+            if before != diagnosis {
                 match &trouble {
                     Some(trouble) => self.trouble(of_diagnosis(url, &trouble.diagnosis), &trouble.text),
                     None => self.fine(opening(url)),
                 }
-                before = Some(ailment);
+                before = diagnosis;
             }
             tokio::time::sleep(LOOK).await;
         }

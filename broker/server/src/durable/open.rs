@@ -21,6 +21,9 @@ use crate::broker::{Broker, Inherited, host_ms};
 use crate::config::Limits;
 use crate::metrics::Metrics;
 
+/// Closing what was opened in vain may take so long: the bucket may be why.
+const GIVE_UP_MAX: Duration = Duration::from_secs(5);
+
 /// Opens the bucket `config` names; refuses one that cannot keep what the broker promises. `None`: state is kept in this process.
 pub async fn open_bucket(config: &BucketConfig) -> anyhow::Result<Option<Bucket>> {
     if config.url == BucketUrl::Memory {
@@ -163,6 +166,13 @@ impl State {
         match self {
             Self::Memory => std::future::pending().await,
             Self::Bucket { store, .. } => store.failed().await,
+        }
+    }
+
+    /// Closes shards that nobody is going to use, as far as the bucket lets it.
+    pub async fn give_up(&self) {
+        if !matches!(tokio::time::timeout(GIVE_UP_MAX, self.close()).await, Ok(Ok(()))) {
+            debug!("shards that were opened in vain are not closed: whoever opens them next fences them");
         }
     }
 

@@ -22,7 +22,7 @@ impl Process {
             return Ok(true);
         }
         let (url, claim) = (bucket.url(), PrefixClaim::new(bucket.store(), &config.owner, &config.adopt));
-        let report = &mut self.report;
+        let (report, mut has_waited) = (&mut self.report, false);
         let claiming = async {
             let mut pause = FIRST_PAUSE;
             loop {
@@ -42,6 +42,7 @@ impl Process {
                         std::mem::replace(&mut pause, longer)
                     }
                 };
+                has_waited = true;
                 tokio::time::sleep(wait).await;
             }
         };
@@ -52,7 +53,9 @@ impl Process {
                 return Ok(false);
             }
         }
-        self.report.fine(condition::opening(url));
+        if has_waited {
+            self.report.fine(condition::opening(url));
+        }
         Ok(true)
     }
 }

@@ -72,14 +72,21 @@ impl Process {
         let totals = Totals::new(u64::from(config.limits.max_connections), u64::from(config.limits.max_connection_rate));
         let listeners = Listeners::bind(&config.listeners, totals).await?;
         let confirmation = Arc::new(if self.bucket.is_some() { Confirmation::pending() } else { Confirmation::always() });
-        if !self.claim_prefix().await? {
-            return Ok(self.stopped_early());
+        let access = Access::load(&config.access)?;
+        match self.claim_prefix().await {
+            Ok(true) => {}
+            Ok(false) => return Ok(self.stopped_early()),
+            Err(error) => return self.unusable(error),
         }
-        let Some(held) = self.own(&confirmation).await? else { return Ok(self.stopped_early()) };
+        let held = match self.own(&confirmation).await {
+            Ok(Some(held)) => held,
+            Ok(None) => return Ok(self.stopped_early()),
+            Err(error) => return self.unusable(error),
+        };
         let bucket = self.bucket.as_ref().map(|(bucket, _)| bucket);
         let timeout = self.loaded.config.bucket.request_timeout;
         let opened = tokio::select! {
-            opened = open(&self.loaded, bucket.zip(held.as_ref()), &confirmation, &self.metrics) => Some(opened),
+            opened = open(&self.loaded, access, bucket.zip(held.as_ref()), &confirmation, &self.metrics) => Some(opened),
             never = watch_opening(&mut self.report, bucket, timeout) => match never {},
             signal = self.stop.told() => {
                 info!(signal, "stopped before the shards were open");
@@ -98,7 +105,7 @@ impl Process {
                         error!(owner = to, error = %format!("{error:#}"), "another broker took the bucket while this one opened it: it ends");
                         Ok(Next::Exit(ExitCode::from(LOST)))
                     }
-                    (Some(Err(error)), None) => Err(error),
+                    (Some(Err(error)), None) => self.unusable(error),
                     _ => Ok(self.stopped_early()),
                 };
             }
@@ -132,12 +139,16 @@ impl Process {
         let url = bucket.url();
         let mut token = None;
         let (health, report) = (self.health.clone(), &mut self.report);
-        let mut waited_for = String::new();
+        let (mut waited_for, mut has_failed) = (String::new(), false);
         let mut on_wait = |wait: Wait<'_>| {
             let member = match wait {
-                Wait::Bucket(error) => return report.trouble(condition::of_error(url, error), &error_chain(error)),
+                Wait::Bucket(error) => {
+                    has_failed = true;
+                    return report.trouble(condition::of_error(url, error), &error_chain(error));
+                }
                 Wait::For(member) => member,
             };
+            has_failed = false;
             report.fine(condition::healthy(url));
             if waited_for == member {
                 return;
@@ -158,6 +169,10 @@ impl Process {
             }
         };
         self.health.set_owner(None);
+        if has_failed {
+            // It answers again.
+            self.report.fine(condition::opening(url));
+        }
         Ok(taken)
     }
 
@@ -291,15 +306,21 @@ async fn watch_opening(report: &mut Reporter, bucket: Option<&Bucket>, request_t
 /// Opens the shards and makes a broker of what is found.
 async fn open(
     loaded: &Loaded,
+    access: Access,
     bucket: Option<(&Bucket, &Held)>,
     confirmation: &Arc<Confirmation>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Arc<State>, Arc<Broker>)> {
-    let access = Access::load(&loaded.config.access)?;
     let state = State::open(bucket).await?;
     state.set_min_flush_interval(loaded.config.bucket.min_flush_interval);
     let limits = loaded.config.limits.clone();
-    let broker = Arc::new(state.broker(limits, access, confirmation.clone(), metrics.clone()).await?);
+    let broker = match state.broker(limits, access, confirmation.clone(), metrics.clone()).await {
+        Ok(broker) => Arc::new(broker),
+        Err(error) => {
+            state.give_up().await;
+            return Err(error);
+        }
+    };
     broker.know();
     Ok((Arc::new(state), broker))
 }

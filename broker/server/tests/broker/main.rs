@@ -24,6 +24,7 @@ mod slow_reader;
 mod tls;
 mod tls_reload;
 mod unix_socket;
+mod unusable;
 mod websocket;
 mod withdrawn_while_away;
 
