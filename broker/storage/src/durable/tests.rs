@@ -229,6 +229,38 @@ async fn a_prefix_made_for_another_number_of_shards_is_refused() {
 }
 
 #[tokio::test]
+async fn an_opening_that_failed_leaves_nothing_behind_that_fences_the_next() {
+    let (place, other) = (place(), Place { shards: Shards::new(8).expect("a power of two"), ..self::place() });
+    open(&place).await.close().await.expect("it closes");
+    let other = Place { bucket: place.bucket.clone(), prefix: Path::from("other"), ..other };
+    open(&other).await.close().await.expect("it closes");
+    // The first shard is one of another division, and the others are opened beside it.
+    let move_all = async |from: &str, to: &str| {
+        let objects: Vec<_> = place.bucket.list(Some(&Path::from(from))).collect().await;
+        for object in objects {
+            let location = object.expect("listed").location;
+            let target = Path::from(location.as_ref().replacen(from, to, 1));
+            place.bucket.rename(&location, &target).await.expect("renamed");
+        }
+    };
+    move_all("test/shards/00", "kept").await;
+    move_all("other/shards/00", "test/shards/00").await;
+    let failed = DurableStore::open(&place).await.err().expect("shard 00 is another's");
+    assert!(matches!(failed, OpenError::Format { shard: ShardId(0), .. }), "{failed}");
+    move_all("test/shards/00", "other/shards/00").await;
+    move_all("kept", "test/shards/00").await;
+    let store = open(&place).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for shard in place.shards.all() {
+        let session = SessionNumber::new(shard, 7);
+        own(&store, session);
+        let written = store.append(session, Sequence(0), entry("x"));
+        store.wait_durable(shard, written).await.expect("nobody has fenced it");
+    }
+    store.close().await.expect("it closes");
+}
+
+#[tokio::test]
 async fn a_fenced_shard_takes_no_more_writes() {
     let place = place();
     let old = open(&place).await;
