@@ -143,7 +143,9 @@ fn compile(root: &Path, package: &str, profile: Profile, out: &Path) -> anyhow::
     run(cargo(root).args(["build", "--locked", "--workspace", "--bins"]))?;
     let program = targets(root).join("debug").join(package);
     run(Command::new("strip").arg("--strip-debug").arg("-o").arg(out.join(package)).arg(&program))?;
-    run(cargo(root).args(["run", "--locked", "--quiet", "--package", "bucketmq-image", "--", "--workspace", "--package", package, "--out"]).arg(out))
+    run(cargo(root)
+        .args(["run", "--locked", "--quiet", "--package", "bucketmq-image", "--", "--workspace", "--package", package, "--out"])
+        .arg(out))
 }
 
 fn cargo(root: &Path) -> Command {

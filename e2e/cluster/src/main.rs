@@ -155,7 +155,13 @@ impl Images {
         for image in chosen {
             let one = images::build(image, self.profile, &self.tag, self.out.as_deref(), |text| eprintln!("local-cluster: {text}"))?;
             if !self.json {
-                print(&format!("{} {} {:.1} MB compressed, {}\n", one.name, one.digest, one.compressed_bytes as f64 / 1e6, one.archive.display()))?;
+                print(&format!(
+                    "{} {} {:.1} MB compressed, {}\n",
+                    one.name,
+                    one.digest,
+                    one.compressed_bytes as f64 / 1e6,
+                    one.archive.display()
+                ))?;
             }
             built.push(one);
         }

@@ -86,7 +86,8 @@ struct State {
 impl Probe {
     /// Begins to look.
     pub fn start(address: SocketAddr) -> Self {
-        let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(State { served: Instant::now(), longest: Duration::ZERO }) });
+        let shared =
+            Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(State { served: Instant::now(), longest: Duration::ZERO }) });
         let looking = shared.clone();
         let thread = std::thread::spawn(move || look(address, &looking));
         Self { shared, thread: Some(thread) }

@@ -10,9 +10,11 @@ use bucketmq_kubernetes::cases::{self, Case, Needs, STAGE_A, STAGE_B};
 use bucketmq_kubernetes::operator::{Operator, Options as Flags};
 use bucketmq_kubernetes::report::{Outcome, say, table};
 use bucketmq_kubernetes::{World, cases::scale};
-use bucketmq_local_cluster::{Cluster, Options, Stage};
+use bucketmq_local_cluster::{Cluster, Options, Stage, Unavailable};
 use clap::{Parser, Subcommand};
 
+/// This machine cannot run the cluster, as sysexits.h numbers it.
+const UNAVAILABLE: u8 = 69;
 /// Cases that share one operator run at one time.
 const AT_ONCE: usize = 4;
 
@@ -82,7 +84,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("bucketmq-kubernetes: {error:#}"));
-            ExitCode::FAILURE
+            if error.is::<Unavailable>() { UNAVAILABLE.into() } else { ExitCode::FAILURE }
         }
     }
 }

@@ -52,7 +52,9 @@ pub fn spec(bucket: &str, endpoint: &str, more: &Value) -> Value {
 
 fn lay_over(base: &mut Value, patch: &Value) {
     match (base, patch) {
-        (Value::Object(base), Value::Object(patch)) => patch.iter().for_each(|(key, value)| lay_over(base.entry(key.clone()).or_insert(Value::Null), value)),
+        (Value::Object(base), Value::Object(patch)) => {
+            patch.iter().for_each(|(key, value)| lay_over(base.entry(key.clone()).or_insert(Value::Null), value))
+        }
         (base, patch) => base.clone_from(patch),
     }
 }

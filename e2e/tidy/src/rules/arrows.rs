@@ -101,7 +101,11 @@ fn ours(name: &str) -> Option<String> {
         "-local-cluster" => Some("e2e/cluster".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;
-            let parent = if ["binary", "conformance", "durable", "kubernetes", "load", "servers", "tidy"].contains(&room) { "e2e" } else { "broker" };
+            let parent = if ["binary", "conformance", "durable", "kubernetes", "load", "servers", "tidy"].contains(&room) {
+                "e2e"
+            } else {
+                "broker"
+            };
             Some(format!("{parent}/{room}"))
         }
     }

@@ -58,7 +58,8 @@ pub async fn configuration_changes_live(world: &World) -> Verdict {
     fleet.space.patch::<MqttBroker>(NAME, json!({ "spec": { "limits": { "maxQos": 1 } } })).await?;
     let is_applied = |broker: &MqttBroker| {
         let hashes = broker.status.as_ref().map(|status| (status.reload_hash.clone(), status.applied_reload_hash.clone()));
-        crate::space::is_current(broker) && hashes.is_some_and(|(wanted, applied)| wanted.is_some() && wanted == applied)
+        crate::space::is_current(broker)
+            && hashes.is_some_and(|(wanted, applied)| wanted.is_some() && wanted == applied)
             && crate::space::condition(broker, "ConfigApplied").is_some_and(|(status, ..)| status == "True")
     };
     fleet.space.wait_for::<MqttBroker>(NAME, "applied by every pod", Duration::from_secs(90), is_applied).await?;
@@ -85,12 +86,15 @@ pub async fn certificate_changes_without_a_restart(world: &World) -> Verdict {
     let listeners = json!([{ "name": "mqtt", "anonymousRole": "anybody" }, { "name": "mqtts", "port": 8883, "tls": { "secretRef": { "name": "server" } } }]);
     fleet.apply(&json!({ "listeners": listeners })).await?;
     let pod = fleet.pod().await?;
-    let fingerprint = |broker: &MqttBroker| Some(broker.status.as_ref()?.listeners.iter().find(|listener| listener.name == "mqtts")?.tls.as_ref()?.fingerprint.clone());
+    let fingerprint = |broker: &MqttBroker| {
+        Some(broker.status.as_ref()?.listeners.iter().find(|listener| listener.name == "mqtts")?.tls.as_ref()?.fingerprint.clone())
+    };
     let before = fleet.space.get::<MqttBroker>(NAME).await?.as_ref().and_then(fingerprint).context("no certificate in the status")?;
     let begin = Instant::now();
     fleet.space.patch::<k8s_openapi::api::core::v1::Secret>("server", json!({ "stringData": pair()? })).await?;
     let is_new = |broker: &MqttBroker| {
-        fingerprint(broker).is_some_and(|now| now != before) && crate::space::condition(broker, "Ready").is_some_and(|(status, ..)| status == "True")
+        fingerprint(broker).is_some_and(|now| now != before)
+            && crate::space::condition(broker, "Ready").is_some_and(|(status, ..)| status == "True")
     };
     fleet.space.wait_for::<MqttBroker>(NAME, "presenting the new certificate", Duration::from_secs(120), is_new).await?;
     let took = begin.elapsed();
@@ -105,7 +109,8 @@ pub async fn deleted_with_retain_and_made_again(world: &World) -> Verdict {
     let (fleet, _) = Fleet::start(world, "retained", &json!({})).await?;
     let address = fleet.address("mqtt").await?;
     blocking(move || subscribe(address)).await?;
-    let owner = fleet.space.get::<MqttBroker>(NAME).await?.and_then(|broker| broker.status?.bucket_owner).context("no owner in the status")?;
+    let owner =
+        fleet.space.get::<MqttBroker>(NAME).await?.and_then(|broker| broker.status?.bucket_owner).context("no owner in the status")?;
     fleet.space.delete::<MqttBroker>(NAME).await?;
     fleet.space.wait_gone::<Deployment>(NAME, Duration::from_secs(60)).await?;
     fleet.apply(&json!({})).await?;
@@ -160,7 +165,13 @@ pub async fn a_bucket_that_cannot_be_used_is_told(world: &World) -> Verdict {
     let healed = fleet.ready().await?;
     let pod = fleet.pod().await?.name_any();
     // An endpoint where nobody is: the new pod waits, the old one serves.
-    fleet.space.patch::<MqttBroker>(NAME, json!({ "spec": { "persistence": { "bucket": { "endpoint": "http://nowhere.s3.svc.cluster.local:7070" } } } })).await?;
+    fleet
+        .space
+        .patch::<MqttBroker>(
+            NAME,
+            json!({ "spec": { "persistence": { "bucket": { "endpoint": "http://nowhere.s3.svc.cluster.local:7070" } } } }),
+        )
+        .await?;
     fleet.space.wait_condition(NAME, "BucketHealthy", "False", "Unreachable").await?;
     ensure!(fleet.pod().await?.name_any() == pod, "the old pod does not serve any more");
     let address = fleet.address("mqtt").await?;

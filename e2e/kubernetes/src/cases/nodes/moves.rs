@@ -49,7 +49,9 @@ pub async fn node_drained_under_load(world: &World) -> Verdict {
     load.probe().forget();
     // On the first node there are S3 and DNS: only the broker's pod is evicted.
     let selector = format!("app.kubernetes.io/instance={NAME},app.kubernetes.io/name=bucketmq");
-    let drained = world.kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector", &selector, "--timeout=90s"]).await;
+    let drained = world
+        .kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector", &selector, "--timeout=90s"])
+        .await;
     let gap_end = fleet.ready().await;
     world.kubectl(&["uncordon", &node]).await?;
     drained?;

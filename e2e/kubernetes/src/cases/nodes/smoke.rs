@@ -30,10 +30,17 @@ pub async fn smoke(world: &World) -> Verdict {
 pub async fn restricted_namespace(world: &World) -> Verdict {
     let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted" });
     let fleet = Fleet::prepare(world, "restricted", labels).await?;
-    fleet.apply(&json!({ "networkPolicy": { "metricsPeers": [{ "namespaceSelector": { "matchLabels": { "team": "monitoring" } } }] } })).await?;
+    fleet
+        .apply(&json!({ "networkPolicy": { "metricsPeers": [{ "namespaceSelector": { "matchLabels": { "team": "monitoring" } } }] } }))
+        .await?;
     let policy = fleet.space.get::<NetworkPolicy>(NAME).await?.context("no NetworkPolicy")?;
     let ingress = serde_json::to_value(policy.spec.context("no spec")?.ingress)?;
-    let admin = ingress.as_array().context("no rules")?.iter().find(|rule| rule["ports"][0]["port"] == 9090).context("no rule for the admin port")?;
+    let admin = ingress
+        .as_array()
+        .context("no rules")?
+        .iter()
+        .find(|rule| rule["ports"][0]["port"] == 9090)
+        .context("no rule for the admin port")?;
     ensure!(admin["from"].as_array().is_some_and(|from| from.len() == 2), "the operator and monitoring, nobody else: {admin}");
     fleet.space.end().await?;
     Ok(Vec::new())
