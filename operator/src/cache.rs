@@ -104,6 +104,9 @@ impl<K> Cache<K> {
     }
 }
 
+/// Is told of an object that came or changed (true) or went (false).
+pub type Touched<K> = Box<dyn Fn(&K, bool) + Send>;
+
 /// What to keep of a kind, and whom to tell.
 pub struct Watch<K> {
     /// Which objects: a label selector, or all.
@@ -113,7 +116,7 @@ pub struct Watch<K> {
     /// Takes away what nobody reads.
     pub strip: fn(&mut K),
     /// Told of each object that came or changed (true) or went (false).
-    pub touched: Box<dyn Fn(&K, bool) + Send>,
+    pub touched: Touched<K>,
 }
 
 /// Starts watching; the future runs as long as the operator does.

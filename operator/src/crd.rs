@@ -7,11 +7,11 @@
 //! rule costs from it), references name objects of the same namespace.
 
 mod broker;
-mod common;
 mod limits;
 mod listener;
 mod persistence;
 mod quantity;
+mod references;
 mod role;
 mod status;
 mod user;
@@ -21,16 +21,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub use broker::{
-    Authentication, Authorization, Logging, MqttBroker, MqttBrokerSpec, NetworkPolicy, Observability, OnDeny, UpdateStrategy,
+    Authentication, Authorization, LogFormat, LogLevel, Logging, MqttBroker, MqttBrokerSpec, NetworkPolicy, Observability, OnDeny,
+    UpdateStrategy,
 };
-pub use common::{AcknowledgeLevel, LocalReference, LogFormat, LogLevel, SecretKeyReference};
 pub use limits::{KeepAlive, Limits, QueueOverflow, Retained, SessionQueue, SharedStrategy};
 pub use listener::{
     CertManager, CertificateIdentity, ClientAuth, Expose, ExternalTrafficPolicy, InternalCertificate, IpFamilyPolicy, IssuerReference,
     Listener, PrivateKey, PrivateKeyAlgorithm, Protocol, ProxyProtocol, ServiceType, Tls, TlsVersion,
 };
-pub use persistence::{Bucket, Credentials, CredentialsType, DeletionPolicy, Encryption, Level, Persistence, Provider, Snapshots};
+pub use persistence::{
+    AcknowledgeLevel, Bucket, Credentials, CredentialsType, DeletionPolicy, Encryption, Level, Persistence, Provider, Snapshots,
+};
 pub use quantity::{Quantity, QuantityError};
+pub use references::{LocalReference, SecretKeyReference};
 pub use role::{AccessRule, Effect, MqttRole, MqttRoleSpec, MqttRoleStatus, Operation, Subjects};
 pub use status::{CertificateStatus, ListenerStatus, MqttBrokerStatus, Phase};
 pub use user::{MqttUser, MqttUserSpec, MqttUserStatus, Password, UserAuthentication};

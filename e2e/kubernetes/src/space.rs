@@ -55,11 +55,8 @@ impl Space {
     /// Creates an object.
     pub async fn create<K: Kind>(&self, object: Value) -> anyhow::Result<K> {
         let object: K = serde_json::from_value(with_types::<K>(object))?;
-        Ok(self
-            .api::<K>()
-            .create(&PostParams::default(), &object)
-            .await
-            .with_context(|| format!("create {} {}", K::kind(&()), object.name_any()))?)
+        let created = self.api::<K>().create(&PostParams::default(), &object).await;
+        created.with_context(|| format!("create {} {}", K::kind(&()), object.name_any()))
     }
 
     /// A broker of this spec.

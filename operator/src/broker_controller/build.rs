@@ -82,8 +82,8 @@ pub fn build(valid: &Valid<'_>, settings: &Settings) -> Children {
     Children {
         service_account: secrets::service_account(broker),
         authority: valid.files.authority.as_ref().map(|data| secrets::authority(broker, data)),
-        files: secrets::files(broker, &valid.files),
-        users: secrets::users(broker, &valid.users),
+        files: secrets::files(broker, valid.files),
+        users: secrets::users(broker, valid.users),
         config: secrets::config_map(broker, &valid.rendered),
         services: services::build(broker),
         network_policy: network_policy::build(broker, settings),

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ImagePullPolicy, Limits, Listener, LocalReference, LogFormat, LogLevel, MqttBrokerStatus, Persistence, Workload};
+use super::{ImagePullPolicy, Limits, Listener, LocalReference, MqttBrokerStatus, Persistence, Workload};
 
 /// An MQTT broker whose state lives in a bucket.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -220,4 +220,30 @@ pub struct Logging {
     /// How a line looks.
     #[serde(default)]
     pub format: LogFormat,
+}
+
+/// How much the broker logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LogLevel {
+    /// What a person has to act on.
+    Error,
+    /// Also what heals itself and is worth a look.
+    Warn,
+    /// Also the life of the process and its shards.
+    #[default]
+    Info,
+    /// Also each Network Connection.
+    Debug,
+    /// Also each MQTT Control Packet.
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
 }

@@ -188,3 +188,12 @@ pub struct Snapshots {
     #[schemars(range(min = 1, max = 1000))]
     pub retain: Option<i32>,
 }
+
+/// When Clients get their acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AcknowledgeLevel {
+    /// When it is in the bucket: nothing acknowledged is lost, whatever dies.
+    Durable,
+    /// When it is in the broker's memory and on its way: a pod that is killed without warning may lose what it took in the last quarter of a second.
+    Buffered,
+}

@@ -26,7 +26,7 @@ fn lasting(client_id: &str) -> Identity {
 /// Subscribes with a Session that lasts, and leaves.
 fn subscribe(address: SocketAddr) -> anyhow::Result<()> {
     let (mut link, _) = open(address)?;
-    link.subscribe(["kept/#"].into_iter(), QoS::AtLeastOnce).map_err(|gone| anyhow::anyhow!(gone.0))?;
+    link.subscribe(["kept/#"], QoS::AtLeastOnce).map_err(|gone| anyhow::anyhow!(gone.0))?;
     while !matches!(link.next(ANSWER).map_err(|gone| anyhow::anyhow!(gone.0))?.context("no SUBACK")?, Came::Subscribed(_)) {}
     link.leave();
     Ok(())
@@ -126,11 +126,20 @@ pub async fn deleted_with_retain_and_made_again(world: &World) -> Verdict {
     ensure!(message.contains(&owner), "{message}");
     fleet.space.wait_event("second", "PrefixInUse").await.or(fleet.space.wait_event("second", "OwnedByAnother").await)?;
     fleet.ready().await.context("the first one is not disturbed")?;
+    fleet.space.delete::<MqttBroker>("second").await?;
     fleet.space.delete::<MqttBroker>(NAME).await?;
+    fleet.space.wait_gone::<Deployment>("second", Duration::from_secs(60)).await?;
     fleet.space.wait_gone::<Deployment>(NAME, Duration::from_secs(60)).await?;
-    fleet.space.patch::<MqttBroker>("second", json!({ "spec": { "persistence": { "adopt": owner } } })).await?;
+    // Who names the owner takes the prefix over, Sessions and all.
+    let adopts = json!({ "persistence": { "adopt": owner, "bucket": { "prefix": format!("{}/{NAME}", fleet.space.name) } } });
+    fleet.space.broker("third", super::spec(&fleet.space.name, &world.s3()?, &adopts)).await?;
     let is_ready = |broker: &MqttBroker| crate::space::condition(broker, "Ready").is_some_and(|(status, ..)| status == "True");
-    fleet.space.wait_for::<MqttBroker>("second", "Ready", START, is_ready).await?;
+    fleet.space.role("anybody-else", "third", json!({})).await?;
+    fleet
+        .space
+        .patch::<MqttBroker>("third", json!({ "spec": { "listeners": [{ "name": "mqtt", "anonymousRole": "anybody-else" }] } }))
+        .await?;
+    fleet.space.wait_for::<MqttBroker>("third", "Ready", START, is_ready).await?;
     fleet.space.end().await?;
     Ok(Vec::new())
 }
@@ -155,10 +164,10 @@ pub async fn deleted_with_everything_in_the_bucket(world: &World) -> Verdict {
 /// Keys that the store refuses, then the right ones; a bucket that is not there; an endpoint where nobody is.
 pub async fn a_bucket_that_cannot_be_used_is_told(world: &World) -> Verdict {
     let fleet = Fleet::prepare(world, "denied", json!({})).await?;
-    fleet.space.patch::<k8s_openapi::api::core::v1::Secret>("keys", json!({ "stringData": { "secretAccessKey": "wrong" } })).await?;
+    fleet.space.patch::<k8s_openapi::api::core::v1::Secret>("keys", json!({ "stringData": { "secretAccessKey": "not-the-key" } })).await?;
     fleet.space.broker(NAME, super::spec(&fleet.space.name, &world.s3()?, &json!({}))).await?;
     let message = fleet.space.wait_condition(NAME, "BucketHealthy", "False", "AccessDenied").await.with_context(|| "wrong keys")?;
-    ensure!(!message.contains("wrong") && message.contains(&fleet.space.name), "{message}");
+    ensure!(!message.contains("not-the-key") && message.contains(&fleet.space.name), "{message}");
     fleet.space.wait_event(NAME, "AccessDenied").await?;
     let right = json!({ "stringData": { "accessKeyId": S3_ACCESS_KEY, "secretAccessKey": S3_SECRET_KEY } });
     fleet.space.patch::<k8s_openapi::api::core::v1::Secret>("keys", right).await?;
