@@ -101,6 +101,12 @@ pub async fn an_operator_of_another_release_restarts_no_broker(world: &World) ->
 pub async fn nothing_is_written_at_rest(world: &World) -> Verdict {
     let operator = world.operator(&Options::default()).await?;
     let space = fleet(world, "rest").await?;
+    // Without nodes no pod starts, and two minutes later Kubernetes calls that stalled: then nothing more comes.
+    for number in 0..BROKERS {
+        let is_stalled = |broker: &MqttBroker| condition(broker, "Progressing").is_some_and(|(_, reason, _)| reason == "Stalled");
+        space.wait_for::<MqttBroker>(&format!("b{number}"), "stalled", Duration::from_secs(240), is_stalled).await?;
+    }
+    world.wait_quiet(Duration::from_secs(120)).await?;
     let (mark, cpu) = (world.mark()?, operator.cpu()?);
     tokio::time::sleep(REST).await;
     let writes = mark.writes_since(OPERATOR_USER)?;
