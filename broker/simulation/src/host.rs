@@ -13,7 +13,7 @@ use bucketmq::durable::restore::Restored;
 use bucketmq::{connect, sweeper};
 use bucketmq_access::Access;
 use bucketmq_bucket::Measured;
-use bucketmq_cluster::{Confirmation, Ending, Held, Member, Ownership};
+use bucketmq_cluster::{Confirmation, Ending, Held, Member, Ownership, Wait};
 use bucketmq_listener::{Config as ListenerConfig, ListenerHandle, Totals};
 use bucketmq_packet::ReasonCode;
 use bucketmq_storage::durable::Place;
@@ -213,7 +213,7 @@ async fn live(road: Road, setup: Setup, name: Name, inside: &Mutex<Inside>, stop
             let member = Member::named(&format!("broker-{}", name.member))?;
             let ownership = Ownership::new(bucket.clone(), setup.shards, member, takeover);
             let confirmation = Arc::new(Confirmation::pending());
-            let mut on_wait = |_: &str| {};
+            let mut on_wait = |_: Wait<'_>| {};
             tokio::select! {
                 held = ownership.take(confirmation.clone(), &mut on_wait) => (Some(held?), confirmation),
                 () = stop.notified() => return Ok(false),
