@@ -13,7 +13,7 @@ use object_store::Error;
 use crate::local::LocalError;
 use crate::measured::TimedOut;
 use crate::open::OpenError;
-use crate::probe::ProbeError;
+use crate::probe::{CREATING, ProbeError};
 use crate::s3::S3Error;
 
 /// Causes looked at below an error.
@@ -66,6 +66,7 @@ impl Diagnosis {
                 of_kind(source.as_ref()).unwrap_or_else(|| denied(""))
             }
             Error::NotFound { .. } if names_no_bucket(error) => no_bucket(),
+            Error::NotFound { .. } => Self::new(Ailment::Invalid, "an object is not there: `bucketmq bucket verify` names what is missing"),
             Error::Generic { source, .. } => of_kind(source.as_ref()).unwrap_or_else(|| of_text(error)),
             other => of_text(other),
         }
@@ -79,6 +80,9 @@ impl Diagnosis {
         if let Some(ProbeError::Broken { rule, .. }) = error.downcast_ref() {
             let text = format!("it breaks a rule, so state would be lost: {}; upgrade the server, or use one that keeps it", rule.text());
             return Some(Self::new(Ailment::Unsuitable, text));
+        }
+        if let Some(ProbeError::Failed { action: CREATING, source: Error::NotFound { .. } }) = error.downcast_ref() {
+            return Some(no_bucket());
         }
         match error.downcast_ref::<OpenError>()? {
             // The cause says it.
@@ -100,7 +104,8 @@ fn denied(what: &str) -> Diagnosis {
     Diagnosis::new(Ailment::AccessDenied, text)
 }
 
-fn no_bucket() -> Diagnosis {
+/// Also of a write that creates an object: what else could be missing?
+pub(crate) fn no_bucket() -> Diagnosis {
     Diagnosis::new(Ailment::NotFound, "there is no such bucket: make it first, or mend its name in the URL")
 }
 
@@ -118,7 +123,8 @@ fn of_answer(status: u16, code: &str) -> Diagnosis {
     let answer = format!("{status} {code}");
     let answer = answer.trim_end();
     match (status, code) {
-        (_, "NoSuchBucket" | "ContainerNotFound") => no_bucket(),
+        // What has no object in its request, such as a list, and an answer without a code, has no bucket.
+        (_, "NoSuchBucket" | "ContainerNotFound") | (404, "") => no_bucket(),
         // An answer to HEAD has no code.
         (403, "AccessDenied" | "") => denied(""),
         (_, "RequestTimeTooSkewed") => Diagnosis::new(Ailment::Invalid, "the clock of this machine is off: mend it"),
@@ -253,6 +259,7 @@ mod tests {
     fn answers_are_sorted_by_who_can_mend_it() {
         for (status, code, expected) in [
             (404, "NoSuchBucket", Ailment::NotFound),
+            (404, "NoSuchUpload", Ailment::Invalid),
             (403, "AccessDenied", Ailment::AccessDenied),
             (403, "", Ailment::AccessDenied),
             (403, "AllAccessDisabled", Ailment::AccessDenied),
@@ -312,6 +319,17 @@ mod tests {
         let region = Diagnosis::of(&OpenError::Region).expect("it says something");
         assert!(region.ailment == Ailment::Invalid && region.text.contains("region="), "{region:?}");
         assert_eq!(Diagnosis::of(&io::Error::other("not of a bucket")), None);
+    }
+
+    #[test]
+    fn an_object_that_is_missing_is_no_bucket_that_is() {
+        let missing = |text: &str| Error::NotFound { path: "own/00".to_owned(), source: text.into() };
+        let of_object = Diagnosis::of_request(&missing("Server returned non-2xx status code: 404 Not Found: NoSuchKey"));
+        assert_eq!(of_object.ailment, Ailment::Invalid);
+        let of_bucket = Diagnosis::of_request(&missing("Server returned non-2xx status code: 404 Not Found: NoSuchBucket"));
+        assert_eq!(of_bucket.ailment, Ailment::NotFound);
+        let creating = ProbeError::Failed { action: CREATING, source: missing("404") };
+        assert_eq!(Diagnosis::of(&creating).map(|found| found.ailment), Some(Ailment::NotFound));
     }
 
     #[test]

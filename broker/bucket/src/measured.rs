@@ -10,12 +10,12 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use tokio::time::Instant;
 
-use crate::diagnosis::{Ailment, Diagnosis};
+use crate::diagnosis::{Ailment, Diagnosis, no_bucket};
 use crate::metrics::{Kind, Outcome, Requests};
 
 /// Names in one page of a listing, on every cloud's default.
@@ -156,7 +156,12 @@ impl<S: fmt::Display> fmt::Display for Measured<S> {
 impl<S: ObjectStore> ObjectStore for Measured<S> {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.watch.requests.wrote(payload.content_length() as u64);
-        self.watch.request(Kind::Put, self.store.put_opts(location, payload, options)).await
+        let creates = !matches!(options.mode, PutMode::Update(_));
+        let result = self.watch.request(Kind::Put, self.store.put_opts(location, payload, options)).await;
+        if let (Err(error @ Error::NotFound { .. }), true) = (&result, creates) {
+            self.watch.requests.troubled(chain(error), no_bucket());
+        }
+        result
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {

@@ -21,6 +21,9 @@ const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 /// The user metadata that is written and read. Letters only: Azure takes no dash.
 const KEY: &str = "bucketmqprobe";
 
+/// The first thing that is done.
+pub(crate) const CREATING: &str = "creating an object";
+
 /// What a bucket must obey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -103,7 +106,7 @@ pub async fn probe(store: &dyn ObjectStore) -> Result<(), ProbeError> {
 async fn try_rules(store: &dyn ObjectStore, run: &str) -> Result<(), ProbeError> {
     let name = |what: &str| Path::from_iter([FOLDER, &format!("{run}-{what}")]);
     for race in 0..RACES {
-        let won = race_for(store, &name(&format!("create-{race}")), &PutMode::Create).await.map_err(failed("creating an object"))?;
+        let won = race_for(store, &name(&format!("create-{race}")), &PutMode::Create).await.map_err(failed(CREATING))?;
         if won.len() != 1 {
             return broken(Rule::OneCreatorWins, format!("{} succeeded", won.len()));
         }

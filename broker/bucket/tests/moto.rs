@@ -86,3 +86,8 @@ async fn raw() -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::config::Builder::from(&shared).endpoint_url(servers::server(Kind::Moto).endpoint()).force_path_style(true);
     aws_sdk_s3::Client::from_conf(config.build())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_or_a_server_that_is_not_there_is_told_as_what_it_is() {
+    servers::what_is_away_is_told(Kind::Moto).await;
+}

@@ -29,3 +29,8 @@ async fn every_race_of_ten_probes_has_one_winner() {
 async fn a_prefix_is_a_bucket_of_its_own() {
     servers::two_prefixes_do_not_meet(servers::config(Kind::Versitygw)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_or_a_server_that_is_not_there_is_told_as_what_it_is() {
+    servers::what_is_away_is_told(Kind::Versitygw).await;
+}

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bucketmq_bucket::{Bucket, BucketConfig, BucketUrl, S3Store};
+use bucketmq_bucket::{Ailment, Bucket, BucketConfig, BucketUrl, Diagnosis, S3Store, probe};
 use bucketmq_servers::{Credentials, Kind, Options, Server};
 use futures_util::TryStreamExt;
 use object_store::path::Path;
@@ -62,5 +62,26 @@ pub async fn two_prefixes_do_not_meet(config: BucketConfig) {
         let listed: Vec<Path> = store.list(None).map_ok(|meta| meta.location).try_collect().await.expect("a list");
         assert_eq!(listed, names);
         assert_eq!(store.get(&location).await.is_ok(), !names.is_empty());
+    }
+}
+
+/// What is told of a bucket that is not there, and of a server that is not.
+pub async fn what_is_away_is_told(kind: Kind) {
+    let config = config(kind);
+    let url = config.url.to_string();
+    let (place, _) = url.split_once('?').expect("an endpoint");
+    let name = place.rsplit('/').next().expect("a name");
+    for (url, ailment) in [
+        (url.replace(&format!("{name}?"), "nobody-made-it?"), Ailment::NotFound),
+        (url.replace(server(kind).endpoint(), "http://127.0.0.1:1"), Ailment::Unreachable),
+    ] {
+        let url = url.parse().expect("a bucket URL");
+        let bucket = Bucket::open(&BucketConfig { url, max_attempts: 2, ..config.clone() }).await.expect("a bucket");
+        let failed = probe(bucket.store().as_ref()).await.expect_err("it is away");
+        let told = Diagnosis::of(&failed).expect("it says something");
+        assert_eq!(told.ailment, ailment, "{told}: {failed}");
+        // While it serves, the broker knows it from the requests alone.
+        let trouble = bucket.requests().last_trouble().expect("there was some");
+        assert_eq!(trouble.diagnosis, told);
     }
 }

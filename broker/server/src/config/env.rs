@@ -11,7 +11,7 @@ use super::tree::{KeyPath, Node, Step, Value};
 pub const PREFIX: &str = "BUCKETMQ_";
 
 /// Read by `pub` and `sub`, and no part of the broker's configuration.
-const OTHERS: [&str; 1] = ["BUCKETMQ_PASSWORD"];
+const OTHERS: [&str; 2] = ["BUCKETMQ_USERNAME", "BUCKETMQ_PASSWORD"];
 
 /// Lays all variables over `tree`; what is wrong with them.
 pub fn lay_over(tree: &mut Node, variables: &[(String, String)]) -> Vec<ConfigError> {

@@ -264,6 +264,7 @@ fn variables_are_read_by_the_type_of_their_place() {
             ("BUCKETMQ_ACCESS__ROLES__SENSOR__RULES__1", "allow publish true"),
             ("BUCKETMQ_ACCESS__ROLES__SENSOR__RULES__2", "{ effect = 'deny', operations = ['connect'] }"),
             ("BUCKETMQ_ACCESS__CERTIFICATE_ROLES", "['sensor']"),
+            ("BUCKETMQ_USERNAME", "ann"),
             ("BUCKETMQ_PASSWORD", "secret"),
             ("BUCKETMQ_SERVICE_HOST", "10.0.0.1"),
             ("BUCKETMQ_PORT", "tcp://10.0.0.1:1883"),

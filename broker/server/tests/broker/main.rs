@@ -7,6 +7,7 @@ mod bucket_health;
 mod bucket_tools;
 mod check_config;
 mod client;
+mod client_tools;
 mod connections;
 mod durable;
 mod import;

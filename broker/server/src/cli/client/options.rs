@@ -14,6 +14,11 @@ use super::url::Url;
 /// Seconds, where nothing else is asked for.
 const KEEP_ALIVE: u16 = 60;
 
+/// Where a user name is looked for that the command line does not have, and a password.
+const USERNAME_VARIABLE: &str = "BUCKETMQ_USERNAME";
+/// See [`USERNAME_VARIABLE`].
+const PASSWORD_VARIABLE: &str = "BUCKETMQ_PASSWORD";
+
 /// `mosquitto_pub`'s and `mosquitto_sub`'s common options.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConnectionOptions {
@@ -78,10 +83,11 @@ pub struct WayOptions {
     /// Local address to connect from
     #[arg(short = 'A', value_name = "ADDRESS")]
     bind: Option<IpAddr>,
-    /// User name
+    /// User name [default: the environment variable BUCKETMQ_USERNAME]
     #[arg(short, long, value_name = "NAME")]
     username: Option<String>,
-    /// Password. Others on this machine see it in the list of processes: the environment variable BUCKETMQ_PASSWORD keeps it to yourself
+    /// Password. Others on this machine see it in the list of processes: the environment variable BUCKETMQ_PASSWORD keeps it to yourself; where
+    /// BUCKETMQ_USERNAME is set too it is that user's only
     #[arg(short = 'P', long, value_name = "PASSWORD")]
     pw: Option<String>,
     /// Prove the password by this method without sending it, MQTT 5 only: SCRAM-SHA-256 or SCRAM-SHA-512
@@ -223,9 +229,11 @@ impl ConnectionOptions {
             (false, true) => 80,
             (true, true) => 443,
         });
-        let username = self.way.username.clone().or_else(|| url.and_then(|url| url.username.clone()));
-        let from_environment = || std::env::var("BUCKETMQ_PASSWORD").ok().filter(|_| username.is_some());
-        let password = self.way.pw.clone().or_else(|| url.and_then(|url| url.password.clone())).or_else(from_environment);
+        let (username, password) = Login {
+            username: self.way.username.clone().or_else(|| url.and_then(|url| url.username.clone())),
+            password: self.way.pw.clone().or_else(|| url.and_then(|url| url.password.clone())),
+        }
+        .or(Login { username: std::env::var(USERNAME_VARIABLE).ok(), password: std::env::var(PASSWORD_VARIABLE).ok() });
         // [3.1.1 MQTT-3.1.2-22]
         if password.is_some() && username.is_none() && !is_v5 {
             return Err(ClientError::Usage("before MQTT 5 a password needs a user name: give one by -u".to_owned()));
@@ -276,6 +284,23 @@ impl ConnectionOptions {
                 format!("bmq-{process:x}-{:x}", now.subsec_nanos())
             }
         }
+    }
+}
+
+/// Who somebody says it is, as far as one place tells.
+struct Login {
+    username: Option<String>,
+    password: Option<String>,
+}
+
+impl Login {
+    /// What is not here, from the environment: but a password that stands there beside a name is of that name only.
+    fn or(self, environment: Login) -> (Option<String>, Option<String>) {
+        let known = environment.username.filter(|name| !name.is_empty());
+        let username = self.username.or_else(|| known.clone());
+        let is_theirs = username.is_some() && (known.is_none() || known == username);
+        let password = self.password.or_else(|| environment.password.filter(|_| is_theirs));
+        (username, password)
     }
 }
 
@@ -389,6 +414,27 @@ mod tests {
         ] {
             assert!(settle(line).expect_err(line).contains(told), "{line}");
         }
+    }
+
+    #[test]
+    fn the_environment_has_what_the_command_line_has_not_and_a_password_only_for_its_own_user() {
+        for (given, environment, expected) in [
+            (("", ""), ("ann", "secret"), ("ann", "secret")),
+            (("ann", ""), ("ann", "secret"), ("ann", "secret")),
+            (("bob", ""), ("ann", "secret"), ("bob", "")),
+            (("bob", ""), ("", "secret"), ("bob", "secret")),
+            (("bob", "own"), ("ann", "secret"), ("bob", "own")),
+            (("", "own"), ("ann", "secret"), ("ann", "own")),
+            (("", ""), ("", "secret"), ("", "")),
+            (("", ""), ("ann", ""), ("ann", "")),
+        ] {
+            let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            let login = |(username, password)| Login { username: some(username), password: some(password) };
+            let expected = (some(expected.0), some(expected.1));
+            assert_eq!(login(given).or(login(environment)), expected, "{given:?} {environment:?}");
+        }
+        let empty = Login { username: Some(String::new()), password: Some("secret".to_owned()) };
+        assert_eq!(Login { username: None, password: None }.or(empty), (None, None), "a variable that was left empty names nobody");
     }
 
     #[test]

@@ -29,8 +29,8 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 #[command(
     disable_help_flag = true,
     disable_version_flag = true,
-    after_help = "A connection that is lost is made again. Exit codes: 0; 27 after -W; the Reason Code where the server refused; otherwise as \
-                  mosquitto_sub.\n\nFields of -F: %t topic, %p payload, %x %X payload in hex, %l its length, %q QoS, %r retain, %m packet \
+    after_help = "A connection that is lost is made again. Exit codes: 0, with -C when so many have come; 27 after -W; the Reason Code where \
+                  the server refused; otherwise as mosquitto_sub.\n\nFields of -F: %t topic, %p payload, %x %X payload in hex, %l its length, %q QoS, %r retain, %m packet \
                   identifier, %j %J JSON, %U Unix time, %I ISO 8601 time; MQTT 5: %A topic alias, %C content type, %D correlation data, %E \
                   message expiry, %F payload format indicator, %P user properties, %R response topic, %S subscription identifiers; @Y and \
                   others: parts of the time as strftime has them, @N nanoseconds; \\n and others: control characters."
@@ -51,7 +51,7 @@ pub struct SubArgs {
     /// Leave after this many messages
     #[arg(short = 'C', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Leave after this many seconds, with exit code 27
+    /// Leave after this many seconds, connecting included, with exit code 27
     #[arg(short = 'W', value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     wait: Option<u64>,
     /// Leave as soon as the server has acknowledged the Subscriptions
@@ -173,8 +173,12 @@ impl<'a> Subscriber<'a> {
     }
 
     async fn run(mut self) -> Result<(), ClientError> {
-        let mut connection = Connection::open(self.settings).await?;
         let deadline = self.args.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        // A server that does not answer must not hold up who waits for so long only.
+        let mut connection = tokio::select! {
+            opened = Connection::open(self.settings) => opened?,
+            () = until(deadline) => return Err(ClientError::TimedOut),
+        };
         let mut delay = RECONNECT_DELAY;
         let mut stop = Stop::new()?;
         loop {
