@@ -61,7 +61,7 @@ impl World {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Installs the custom resource definitions from `crds/` and waits until the API server serves them.
+    /// Installs the custom resource definitions from `crds/` and waits until the API server serves and explains them.
     pub async fn install_crds(&self) -> anyhow::Result<()> {
         let api = Api::<CustomResourceDefinition>::all(self.client.clone());
         for crd in bucketmq_operator::crd::all() {
@@ -77,12 +77,19 @@ impl World {
                 crd.spec.group == bucketmq_operator::crd::GROUP
                     && conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True")
             });
-            if established.count() == bucketmq_operator::crd::all().len() {
+            if established.count() == bucketmq_operator::crd::all().len() && self.explained().await {
                 return Ok(());
             }
             ensure!(begin.elapsed() < Duration::from_secs(30), "the custom resource definitions are not served");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Whether the published OpenAPI document, which `kubectl explain` reads, has all our kinds: it comes a second or two after they are served.
+    async fn explained(&self) -> bool {
+        let path = format!("/openapi/v3/apis/{}/v1alpha1", bucketmq_operator::crd::GROUP);
+        let Ok(document) = self.kubectl(&["get", "--raw", &path]).await else { return false };
+        bucketmq_operator::crd::all().iter().all(|crd| document.contains(&format!("/{}\"", crd.spec.names.plural)))
     }
 
     /// A kubeconfig of the operator's ServiceAccount.
