@@ -8,11 +8,12 @@
 //! | this member's name | whoever gave it vouches that it is unique | taken |
 //! | a lock of this host | which is ours now | taken |
 //! | another member | it gave no sign of life for [`SILENCE`], while the bucket was quick to us, and no lock says that it lives | claimed |
-//! | another member | this one is to take over | claimed, once |
+//! | another member | this one is to take over, and it did not come to be the owner while this one was kept waiting | claimed, once |
+//! | the member we asked, as another process | this one is to take over | claimed again |
 //! | our claim | no answer for [`ANSWER_MAX`] | taken |
 //! | our claim, answered | not released for [`RELEASE_MAX`] | taken, and [`SETTLE`] waited before a shard is opened |
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub(crate) const CLAIMANT_MAX: Duration = Duration::from_secs(10);
 /// What an owner that had answered may still acknowledge by itself, and a second.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 
+/// What the bucket's clock, which may count in seconds, can be wrong by when two times of it are compared.
+const GRAIN: Duration = Duration::from_secs(2);
+
 /// Whether a broker takes over from one that lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -45,7 +49,8 @@ pub enum Takeover {
     /// It waits until the owner is gone.
     #[default]
     Never,
-    /// It asks once in the life of its name: a newer broker replaces an older one, and two of them do not replace each other in turn.
+    /// It asks once in the life of its name: a newer broker replaces an older one, two of them do not replace each other in turn, and one that could
+    /// not use the bucket for a while leaves it to who came meanwhile.
     New,
     /// It asks at every start: for a person who knows.
     Always,
@@ -58,6 +63,8 @@ pub struct Seen<'a> {
     pub now: Instant,
     /// `own/00`.
     pub own: Option<&'a Own>,
+    /// When that was written, by the bucket's clock.
+    pub written: Option<SystemTime>,
     /// The last sign of life of its owner.
     pub note: Option<&'a MemberNote>,
 }
@@ -90,20 +97,22 @@ pub enum Lock {
 }
 
 /// Whether this member asks a living owner to give way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Asking {
     Never,
     /// It is going to.
     Wanted,
-    /// It is written down, so that it does not ask twice, whatever happens to it.
-    Noted,
-    Done,
+    /// It is written down, so that it does not ask twice, whatever happens to it. Who came to own the shards later than this is not asked.
+    Noted(Option<SystemTime>),
+    /// It has asked this member.
+    Done(String),
 }
 
 /// A broker that waits.
 #[derive(Debug)]
 pub struct Candidate {
     member: Member,
+    takeover: Takeover,
     asking: Asking,
     silence: Option<Silence>,
     /// Since when `own/00` has said the same.
@@ -128,12 +137,12 @@ impl Candidate {
             Takeover::New if asked => Asking::Never,
             Takeover::New | Takeover::Always => Asking::Wanted,
         };
-        Self { member, asking, silence: None, same: None }
+        Self { member, takeover, asking, silence: None, same: None }
     }
 
-    /// It is written down that this member asks.
-    pub fn noted(&mut self) {
-        self.asking = Asking::Noted;
+    /// It is written down that this member asks. `kept_waiting_since`: it could not look until now, since then, by the bucket's clock.
+    pub fn noted(&mut self, kept_waiting_since: Option<SystemTime>) {
+        self.asking = Asking::Noted(kept_waiting_since.filter(|_| self.takeover == Takeover::New));
     }
 
     /// A sign of life of its own was written and took `took`.
@@ -165,7 +174,7 @@ impl Candidate {
         let silent = self.is_silent(own, seen);
         let wait = Step::Wait { on: owner.member.clone() };
         if let Some(claim) = own.claim.as_ref().filter(|_| claim_of_other.is_none()) {
-            self.asking = Asking::Done;
+            self.asking = Asking::Done(owner.member.clone());
             return match claim.answered {
                 false if same_for >= ANSWER_MAX => self.take(Some(own), lock, Duration::ZERO),
                 true if same_for >= RELEASE_MAX => self.take(Some(own), lock, SETTLE),
@@ -176,12 +185,18 @@ impl Candidate {
         if silent && !lives && same_for >= SILENCE {
             return Step::Claim(own.claimed(&self.member));
         }
-        match self.asking {
+        match &self.asking {
             // Who has asked before is let go first.
             _ if claim_of_other.is_some() => wait,
-            Asking::Never | Asking::Done => wait,
+            // It died, took back what was its own when it was started again, and has not seen that it was asked.
+            Asking::Done(asked) if *asked == owner.member => Step::Claim(own.claimed(&self.member)),
+            Asking::Never | Asking::Done(_) => wait,
             Asking::Wanted => Step::Note,
-            Asking::Noted => Step::Claim(own.claimed(&self.member)),
+            Asking::Noted(Some(since)) if seen.written.is_some_and(|written| written > *since + GRAIN) => {
+                self.asking = Asking::Never;
+                wait
+            }
+            Asking::Noted(_) => Step::Claim(own.claimed(&self.member)),
         }
     }
 

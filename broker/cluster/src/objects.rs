@@ -1,7 +1,7 @@
 //! The objects themselves: `own/NN` and `prefix-owner`, changed only by who names the version it has read, and `members/<member>`, which only its
 //! member writes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bucketmq_storage::ShardId;
 use futures_util::StreamExt;
@@ -20,7 +20,17 @@ const PREFIX_OWNER: &str = "prefix-owner";
 
 /// The version of an object that was read or written; an object that is not there has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Version(Option<UpdateVersion>);
+pub struct Version {
+    update: Option<UpdateVersion>,
+    modified: Option<SystemTime>,
+}
+
+impl Version {
+    /// When the object that was read was written, by the bucket's clock, which may count in seconds.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
+}
 
 /// Why an object could not be read or written.
 #[derive(Debug, ThisError)]
@@ -97,13 +107,13 @@ impl Objects {
     }
 
     async fn change(&self, object: String, expected: &Version, record: Vec<u8>) -> Result<Version, ObjectError> {
-        let mode = match &expected.0 {
+        let mode = match &expected.update {
             Some(version) => PutMode::Update(version.clone()),
             None => PutMode::Create,
         };
         let options = PutOptions { mode, ..PutOptions::default() };
         match self.bucket.put_opts(&Path::from(object.as_str()), PutPayload::from(record), options).await {
-            Ok(written) => Ok(Version(Some(written.into()))),
+            Ok(written) => Ok(Version { update: Some(written.into()), modified: None }),
             Err(Error::Precondition { .. } | Error::AlreadyExists { .. } | Error::NotFound { .. }) => Err(ObjectError::Changed { object }),
             Err(source) => Err(ObjectError::Bucket { object, source }),
         }
@@ -123,12 +133,19 @@ impl Objects {
         written.map(|_| ()).map_err(|source| ObjectError::Bucket { object, source })
     }
 
+    /// When `member` gave its last sign of life, by the bucket's clock.
+    pub async fn note_modified(&self, member: &str) -> Result<SystemTime, ObjectError> {
+        let object = member_key(member);
+        let head = self.bucket.head(&Path::from(object.as_str())).await;
+        head.map(|meta| meta.last_modified.into()).map_err(|source| ObjectError::Bucket { object, source })
+    }
+
     /// Removes the signs of life of members that are long gone, as far as the bucket lets it.
     pub async fn remove_left_behind(&self) {
         let mut listed = self.bucket.list(Some(&Path::from("members")));
         while let Some(Ok(object)) = listed.next().await {
             // By the bucket's clock and this host's: a week forgives them a lot.
-            let age = std::time::SystemTime::now().duration_since(object.last_modified.into()).unwrap_or_default();
+            let age = SystemTime::now().duration_since(object.last_modified.into()).unwrap_or_default();
             if age > LEFT_BEHIND
                 && let Err(error) = self.bucket.delete(&object.location).await
             {
@@ -143,7 +160,8 @@ impl Objects {
             Err(Error::NotFound { .. }) => return Ok(None),
             other => other.map_err(failed)?,
         };
-        let version = Version(Some(UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() }));
+        let update = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
+        let version = Version { update: Some(update), modified: Some(got.meta.last_modified.into()) };
         Ok(Some((got.bytes().await.map_err(failed)?, version)))
     }
 }

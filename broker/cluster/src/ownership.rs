@@ -39,6 +39,8 @@ pub struct Ownership {
     /// The file whose lock decides for a bucket that is a directory.
     directory_lock: Option<PathBuf>,
     name_lock: Option<NameLock>,
+    /// Since when this process has been kept from asking.
+    kept_waiting_since: Option<std::time::Instant>,
 }
 
 /// A clock that begins no earlier than the last owner's ended and goes on steadily, whatever becomes of the host's; so does the one of the shards.
@@ -122,7 +124,13 @@ pub struct Held {
 impl Ownership {
     /// `member` wants the shards in `bucket`.
     pub fn new(bucket: Arc<dyn ObjectStore>, shards: Shards, member: Member, takeover: Takeover) -> Self {
-        Self { objects: Objects::new(bucket), shards, member, takeover, directory_lock: None, name_lock: None }
+        Self { objects: Objects::new(bucket), shards, member, takeover, directory_lock: None, name_lock: None, kept_waiting_since: None }
+    }
+
+    /// This process was started then and could not look at who owns the shards for a while: who came to own them meanwhile is newer than it, and
+    /// [`Takeover::New`] does not ask it.
+    pub fn kept_waiting_since(&mut self, started: std::time::Instant) {
+        self.kept_waiting_since = Some(started);
     }
 
     /// The bucket is a directory of this host, where the lock of this file decides.
@@ -255,7 +263,8 @@ impl Waiting<'_> {
             self.candidate = Some(Asker { candidate: Candidate::new(member.clone(), takeover, asked), asked });
         }
         let Some(asker) = &mut self.candidate else { return Ok(None) };
-        match asker.candidate.step(&Seen { now: Instant::now(), own: own.as_ref(), note: note.as_ref() }, &lock) {
+        let seen = &Seen { now: Instant::now(), own: own.as_ref(), written: version.modified(), note: note.as_ref() };
+        match asker.candidate.step(seen, &lock) {
             Step::Wait { on } => {
                 on_wait(Wait::For(&on));
                 self.next_note.get_or_insert(began);
@@ -263,8 +272,12 @@ impl Waiting<'_> {
             }
             Step::Note => {
                 objects.write_note(&member.name, &MemberNote::new(member, self.notes, true, time.now_ms())).await?;
-                asker.candidate.noted();
                 asker.asked = true;
+                let since = match self.ownership.kept_waiting_since {
+                    Some(since) => Some(objects.note_modified(&member.name).await? - since.elapsed()),
+                    None => None,
+                };
+                asker.candidate.noted(since);
             }
             Step::Claim(claim) => {
                 info!(owner = owner.map(|owner| owner.member.as_str()), "asking the owner of the shards for them");

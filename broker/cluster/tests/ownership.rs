@@ -132,6 +132,18 @@ async fn who_has_asked_once_waits_when_it_is_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_could_not_use_the_bucket_until_a_newer_one_had_it_leaves_it_to_that() {
+    let bucket = bucket();
+    let (newer_owns, _newer) = polite(&bucket, "newer", Takeover::New);
+    sleep(Duration::from_secs(1)).await;
+    let minute_ago = std::time::Instant::now().checked_sub(Duration::from_secs(60)).expect("this machine runs for longer");
+    let mut older = ownership(&bucket, "older", Takeover::New);
+    older.kept_waiting_since(minute_ago);
+    assert!(timeout(Duration::from_secs(120), older.take(Arc::new(Confirmation::pending()), &mut |_| {})).await.is_err());
+    assert!(newer_owns.load(Ordering::SeqCst) && own(&bucket, 0).await.claim.is_none(), "it was asked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_had_the_shards_without_asking_does_not_ask_its_successor_for_them() {
     let bucket = bucket();
     let (_, a) = polite(&bucket, "a", Takeover::New);

@@ -8,7 +8,7 @@ mod unusable;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
@@ -68,6 +68,9 @@ struct Process {
     metrics: Arc<Metrics>,
     /// Where durable state is kept, if anywhere, and how this broker comes to own it.
     bucket: Option<(Bucket, Ownership)>,
+    started: Instant,
+    /// The bucket could not be used, or was another owner's, for a while.
+    kept_waiting: bool,
     /// Tells how it is until it is served.
     report: Reporter,
     /// The broker of this term.
@@ -106,6 +109,8 @@ async fn serve(loaded: Loaded, log: LogHandle) -> anyhow::Result<ExitCode> {
     tokio::spawn(beat(health.clone()));
     let mut process = Process {
         bucket: None,
+        started: Instant::now(),
+        kept_waiting: false,
         report: Reporter::new(health.clone()),
         seen: Stamp::of(&loaded),
         loaded,
@@ -140,6 +145,7 @@ impl Process {
                 Next::Exit(code) => return Ok(code),
                 Next::Wait => pauses = Pauses::default(),
                 Next::TryAgain(reason) => {
+                    self.kept_waiting = true;
                     if !self.pause(&mut pauses, reason).await {
                         return Ok(ExitCode::SUCCESS);
                     }

@@ -7,6 +7,7 @@ struct Scene {
     me: Member,
     candidate: Candidate,
     own: Option<Own>,
+    written: Option<SystemTime>,
     note: Option<MemberNote>,
     lock: Lock,
     start: Instant,
@@ -16,7 +17,7 @@ struct Scene {
 impl Scene {
     fn new(me: Member, takeover: Takeover, asked: bool, own: Option<Own>) -> Self {
         let candidate = Candidate::new(me.clone(), takeover, asked);
-        Self { me, candidate, own, note: None, lock: Lock::None, start: Instant::now(), ms: 0 }
+        Self { me, candidate, own, written: None, note: None, lock: Lock::None, start: Instant::now(), ms: 0 }
     }
 
     fn waiting_for(other: &Member, takeover: Takeover) -> Self {
@@ -24,7 +25,12 @@ impl Scene {
     }
 
     fn step(&mut self) -> Step {
-        let seen = Seen { now: self.start + Duration::from_millis(self.ms), own: self.own.as_ref(), note: self.note.as_ref() };
+        let seen = Seen {
+            now: self.start + Duration::from_millis(self.ms),
+            own: self.own.as_ref(),
+            written: self.written,
+            note: self.note.as_ref(),
+        };
         self.candidate.step(&seen, &self.lock)
     }
 
@@ -38,7 +44,7 @@ impl Scene {
     fn carry_out(&mut self, step: Step) {
         match step {
             Step::Claim(own) | Step::Take(own, _) => self.own = Some(own),
-            Step::Note => self.candidate.noted(),
+            Step::Note => self.candidate.noted(None),
             Step::Wait { .. } => {}
         }
     }
@@ -188,7 +194,7 @@ fn who_is_to_take_over_writes_that_down_and_asks_and_waits_for_the_release() {
     let old = named("old");
     let mut scene = Scene::waiting_for(&old, Takeover::New);
     assert_eq!(scene.step(), Step::Note);
-    scene.candidate.noted();
+    scene.candidate.noted(None);
     let claim = scene.step();
     assert!(matches!(claim, Step::Claim(_)), "{claim:?}");
     scene.carry_out(claim);
@@ -198,6 +204,42 @@ fn who_is_to_take_over_writes_that_down_and_asks_and_waits_for_the_release() {
     assert_eq!(scene.later(19_000), waits_on("old"));
     scene.own = scene.own.map(|own| own.released());
     assert!(is_take(&scene.later(10)));
+}
+
+#[test]
+fn who_was_kept_waiting_before_it_came_here_does_not_ask_one_that_came_later_unless_a_person_says_so() {
+    let newer = named("newer");
+    let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+    let after = |takeover, seconds| {
+        let mut scene = Scene::waiting_for(&newer, takeover);
+        scene.written = Some(started + Duration::from_secs(seconds));
+        assert_eq!(scene.step(), Step::Note);
+        scene.candidate.noted(Some(started));
+        scene
+    };
+    let mut scene = after(Takeover::New, 3);
+    assert_eq!(scene.step(), waits_on("newer"));
+    assert_eq!(scene.later(1_000_000), waits_on("newer"));
+    // As far as a clock that counts in seconds can tell, this owner may have been there before.
+    assert!(matches!(after(Takeover::New, 2).step(), Step::Claim(_)));
+    assert!(matches!(after(Takeover::Always, 3).step(), Step::Claim(_)));
+}
+
+#[test]
+fn an_owner_that_died_when_it_was_asked_and_came_back_is_asked_again() {
+    let old = named("old");
+    let mut scene = Scene::waiting_for(&old, Takeover::New);
+    for _ in 0..2 {
+        let step = scene.step();
+        scene.carry_out(step);
+    }
+    assert_eq!(scene.later(1_000), waits_on("old"));
+    scene.own = Some(Own::taken(scene.own.as_ref(), &named("old"), None));
+    let claim = scene.later(1_000);
+    assert!(matches!(claim, Step::Claim(_)), "{claim:?}");
+    scene.carry_out(claim);
+    assert_eq!(scene.later(1_000), waits_on("old"));
+    assert!(is_take(&scene.later(3_000)));
 }
 
 #[test]

@@ -54,6 +54,7 @@ impl Process {
             }
         }
         if has_waited {
+            self.kept_waiting = true;
             self.report.fine(condition::opening(url));
         }
         Ok(true)

@@ -135,7 +135,10 @@ impl Process {
 
     /// Waits until the shards are ours; `None`: told to stop. Without a bucket there are none.
     async fn own(&mut self, confirmation: &Arc<Confirmation>) -> anyhow::Result<Option<Option<Held>>> {
-        let Some((bucket, ownership)) = &self.bucket else { return Ok(Some(None)) };
+        let Some((bucket, ownership)) = &mut self.bucket else { return Ok(Some(None)) };
+        if self.kept_waiting {
+            ownership.kept_waiting_since(self.started);
+        }
         let url = bucket.url();
         let mut token = None;
         let (health, report) = (self.health.clone(), &mut self.report);
