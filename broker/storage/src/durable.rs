@@ -3,6 +3,7 @@
 //! A change is taken at once and goes to the bucket with its shard's next batch ([`shard`]); queues are read back in pages and are not in
 //! memory; retained messages are in memory and in the bucket. What was durable is there again after any crash.
 
+mod ahead;
 pub(crate) mod clock;
 mod cut;
 mod damage;
@@ -49,6 +50,7 @@ use crate::store::{
     BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
     Sequence, SessionNumber, Store, Usage,
 };
+use ahead::ReadAhead;
 use clock::Clock;
 pub use cut::{Cut, CutError};
 use damage::Watched;
@@ -166,12 +168,16 @@ impl DurableStore {
         let root = Root::read(place).await?;
         let opening = place.shards.all().map(|shard| {
             let (place, root, cache) = (place.clone(), root.clone(), cache.clone());
-            let (bucket, clock) = (Watched::new(place.bucket.clone()), Arc::new(Clock::new(not_before_ms)));
+            let ahead = ReadAhead::new(place.bucket.clone());
+            let (bucket, clock) = (Watched::new(Arc::new(ahead.clone())), Arc::new(Clock::new(not_before_ms)));
             let opening = bucket.clone();
             let opened = tokio::spawn(async move {
                 let db = open_database(&place, &root, shard, Arc::new(opening), clock, cache).await?;
                 match Contents::read(&db, shard).await {
-                    Ok(contents) => Ok((db, contents)),
+                    Ok(contents) => {
+                        ahead.end();
+                        Ok((db, contents))
+                    }
                     Err(error) => {
                         // Nobody is going to use it.
                         let _ = db.close().await;
@@ -358,21 +364,31 @@ struct Contents {
 
 impl Contents {
     async fn read(db: &Db, shard: ShardId) -> Result<Self, OpenError> {
+        // Side by side: each waits for the bucket.
+        let (sessions, groups, estates, cursors, growths, inbound, outbox, retained) = tokio::try_join!(
+            scan::<Session>(db, shard),
+            scan::<Group>(db, shard),
+            scan::<Estate>(db, shard),
+            scan::<Cursor>(db, shard),
+            scan::<Growth>(db, shard),
+            scan::<Inbound>(db, shard),
+            scan::<Chunk>(db, shard),
+            scan::<Retained>(db, shard),
+        )?;
         let mut pending = Pending::default();
-        let sessions = scan::<Session>(db, shard).await?.into_iter().map(|(_, session)| session.number);
-        let groups = scan::<Group>(db, shard).await?.into_iter().map(|(_, group)| group.number);
-        let estates = scan::<Estate>(db, shard).await?.into_iter().map(|(number, _)| number);
+        let sessions = sessions.into_iter().map(|(_, session)| session.number);
+        let groups = groups.into_iter().map(|(_, group)| group.number);
+        let estates = estates.into_iter().map(|(number, _)| number);
         let known: HashSet<SessionNumber> = sessions.chain(groups).chain(estates).collect();
-        let mut cursors: HashMap<SessionNumber, Cursor> = scan::<Cursor>(db, shard).await?.into_iter().collect();
-        let growths = scan::<Growth>(db, shard).await?;
+        let mut cursors: HashMap<SessionNumber, Cursor> = cursors.into_iter().collect();
         for grown in growths.iter().flat_map(|(_, growth)| &growth.queues) {
             grown.bring(&mut cursors);
         }
         pending.found_growth(&growths);
-        for (session, identifiers) in scan::<Inbound>(db, shard).await? {
+        for (session, identifiers) in inbound {
             pending.found_identifiers(session, identifiers);
         }
-        for (_, chunk) in scan::<Chunk>(db, shard).await? {
+        for (_, chunk) in outbox {
             pending.found_outbox(&chunk);
         }
         for (session, cursor) in cursors {
@@ -383,7 +399,7 @@ impl Contents {
                 pending.advance();
             }
         }
-        let retained = scan::<Retained>(db, shard).await?.into_iter().map(|(_, record)| record.message).collect();
+        let retained = retained.into_iter().map(|(_, record)| record.message).collect();
         Ok(Self { pending, retained })
     }
 }
