@@ -70,9 +70,10 @@ impl Scene {
     fn add_user(&self) -> anyhow::Result<()> {
         let mut command = Command::new(&self.broker);
         command.args(["passwd", "users", "ann", "--roles", "operator"]).current_dir(self.folder.path());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         child.stdin.take().context("its stdin")?.write_all(PASSWORD.as_bytes())?;
-        ensure!(child.wait()?.success(), "bucketmq passwd failed");
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "bucketmq passwd: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
@@ -120,7 +121,8 @@ listen = "{admin}"
             clients.tcp("sub", "-q 1 -t $share/group/work/#"),
             clients.tcp("sub", "-q 0 -t work/#"),
         ];
-        let started = subscribers.iter().enumerate().map(|(number, command)| Process::start(command, &self.path(&format!("sub{number}.log"))));
+        let started =
+            subscribers.iter().enumerate().map(|(number, command)| Process::start(command, &self.path(&format!("sub{number}.log"))));
         let subscribers = started.collect::<anyhow::Result<_>>()?;
         let mut refused = clients.tls("pub", "-t work/1 -m x");
         refused.env("BUCKETMQ_PASSWORD", "wrong");
@@ -134,8 +136,7 @@ listen = "{admin}"
                 for qos in 0..3 {
                     let over = if qos == 1 { Clients::tcp } else { Clients::tls };
                     let command = over(&clients, "pub", &format!("-q {qos} -t work/{qos} -m x --repeat 5"));
-                    // At the end there is no bucket, and so no acknowledgement.
-                    ensure!(clients.run(&command)? || stop.load(Ordering::Relaxed), "{command:?} failed");
+                    ensure!(clients.run(&command)?, "{command:?} failed");
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -145,7 +146,7 @@ listen = "{admin}"
         Ok(())
     }
 
-    /// Has them go.
+    /// Has them go. Before the bucket does: who publishes waits for it.
     pub fn end_traffic(&mut self) -> anyhow::Result<()> {
         let Some(Busy { ends, thread, .. }) = self.busy.take() else { return Ok(()) };
         ends.store(true, Ordering::Relaxed);

@@ -114,7 +114,10 @@ fn drawn(panel: &Value) -> anyhow::Result<()> {
     ensure!(targets.chain([panel]).all(|part| part["datasource"]["uid"] == "${datasource}"), "datasource");
     for expression in Dashboard::expressions(panel) {
         let metrics = expression.matches("mqtt_").count();
-        ensure!(metrics > 0 && expression.matches(SELECTOR).count() == metrics, "not each metric is selected by the variables: {expression}");
+        ensure!(
+            metrics > 0 && expression.matches(SELECTOR).count() == metrics,
+            "not each metric is selected by the variables: {expression}"
+        );
         let ranges = expression.split('[').skip(1).filter_map(|rest| rest.split(']').next());
         for range in ranges {
             ensure!(range == "$__rate_interval" || (range == "1d" && expression.contains("increase(")), "range {range}: {expression}");

@@ -22,7 +22,12 @@ fn every_expression_says_something_about_a_live_broker_and_no_alert_disturbs_it(
     let mut scene = Scene::start().expect("a broker");
     let prometheus = Prometheus::start(scene.admin).expect("a Prometheus");
     scene.begin_traffic().expect("Clients");
-    let scraped = || Ok(prometheus.ask(&format!("count_over_time(mqtt_sessions{{job=\"{JOB}\",state=\"connected\"}}[1m])"))?.iter().any(|(_, count)| *count >= SCRAPES));
+    let scraped = || {
+        Ok(prometheus
+            .ask(&format!("count_over_time(mqtt_sessions{{job=\"{JOB}\",state=\"connected\"}}[1m])"))?
+            .iter()
+            .any(|(_, count)| *count >= SCRAPES))
+    };
     wait_until("the broker is scraped", SOON, scraped).expect("scrapes");
 
     alerts_are_quiet(&prometheus).expect("alerts");
@@ -32,9 +37,9 @@ fn every_expression_says_something_about_a_live_broker_and_no_alert_disturbs_it(
     // Once more, after all of it was under load for a while.
     alerts_are_quiet(&prometheus).expect("alerts");
 
+    scene.end_traffic().expect("Clients end");
     scene.lose_bucket();
     becomes_active(&prometheus, "MqttBucketUnreachable").expect("an alert about the bucket");
-    scene.end_traffic().expect("Clients end");
     scene.lose_broker();
     becomes_active(&prometheus, "MqttBrokerDown").expect("an alert about the broker");
 }
@@ -60,7 +65,8 @@ fn alerts_are_quiet(prometheus: &Prometheus) -> anyhow::Result<()> {
 /// What a dashboard asks in vain, with the broker chosen and with everything chosen.
 fn faults(prometheus: &Prometheus, dashboard: &Dashboard) -> Vec<String> {
     let mut found = Vec::new();
-    let all_of = |name: &str| dashboard.variables().find(|variable| variable["name"] == name).and_then(|variable| variable["allValue"].as_str());
+    let all_of =
+        |name: &str| dashboard.variables().find(|variable| variable["name"] == name).and_then(|variable| variable["allValue"].as_str());
     let names = ["namespace", "broker", "pod"];
     let everything: Vec<_> = names.iter().map(|name| (*name, all_of(name).unwrap_or(".*"))).collect();
     let chosen = [("namespace", NAMESPACE), ("broker", JOB), ("pod", POD)];
@@ -78,7 +84,8 @@ fn faults(prometheus: &Prometheus, dashboard: &Dashboard) -> Vec<String> {
             }
         }
         for (name, value) in chosen {
-            let query = dashboard.variables().find(|variable| variable["name"] == name).and_then(|variable| variable["query"]["query"].as_str());
+            let query =
+                dashboard.variables().find(|variable| variable["name"] == name).and_then(|variable| variable["query"]["query"].as_str());
             let asked = filled_in(query.unwrap_or_default(), values, RATE_INTERVAL);
             let parts = asked.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).and_then(|rest| rest.rsplit_once(", "));
             let Some((metric, label)) = parts else {
