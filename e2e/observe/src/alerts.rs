@@ -14,7 +14,9 @@ pub fn file() -> PathBuf {
 /// The rules as the chart renders them for the broker under test.
 pub fn rendered() -> anyhow::Result<String> {
     let text = std::fs::read_to_string(file()).with_context(|| file().display().to_string())?;
-    Ok(text.replace("NAMESPACE", NAMESPACE).replace("JOB", JOB).replace("RUNBOOKS", "https://example.org/runbooks"))
+    let quoted = |name: &str| format!("\"{name}\"");
+    let text = text.replace(&quoted("NAMESPACE"), &quoted(NAMESPACE)).replace(&quoted("JOB"), &quoted(JOB));
+    Ok(text.replace("RUNBOOKS", "https://example.org/runbooks"))
 }
 
 /// What stands between the operands of an alert, which are looked at one by one.
