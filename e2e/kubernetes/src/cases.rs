@@ -59,6 +59,8 @@ pub const STAGE_B: &[Case] = &[
     node_case!(life::deleted_with_retain_and_made_again),
     node_case!(life::deleted_with_everything_in_the_bucket),
     node_case!(life::a_bucket_that_cannot_be_used_is_told),
+    node_case!(charts::a_broker_is_installed_tested_upgraded_and_uninstalled),
+    node_case!(charts::an_operator_that_is_uninstalled_leaves_the_brokers),
     node_case!(moves::rolling_update_under_load),
     node_case!(moves::node_drained_under_load),
     node_case!(moves::rollout_to_a_broken_image),

@@ -106,7 +106,7 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     };
     let cluster = tokio::task::spawn_blocking(move || Cluster::up(&options)).await??;
     let binary = find_program(OPERATOR, cli.operator.clone())?;
-    let mut world = World::new(cluster.kubeconfig(), cluster.audit_log(), cluster.kubectl()?, binary).await?;
+    let mut world = World::new(cluster.kubeconfig(), cluster.audit_log(), [cluster.kubectl()?, cluster.helm()?], binary).await?;
     world.install_crds().await?;
     if cluster.stage() == Stage::B {
         load_images(&cluster)?;

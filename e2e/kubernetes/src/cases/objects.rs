@@ -18,7 +18,7 @@ use crate::{Measured, Space, World};
 /// What it may take until a child is back.
 const BACK: f64 = 10.0;
 /// Kubernetes' garbage collector looks for new kinds of owners every 30 seconds, so the first child of one may stay that long.
-const COLLECTED: Duration = Duration::from_secs(90);
+pub const COLLECTED: Duration = Duration::from_secs(90);
 
 fn memory() -> Value {
     json!({ "persistence": { "level": "Memory" } })
