@@ -105,4 +105,5 @@ pub const STAGE_A: &[Case] = &[
     case!(Alone, election::the_next_operator_goes_on_when_the_leader_dies),
     case!(Alone, election::one_namespace_only),
     case!(Alone, election::missing_definitions_mean_not_ready_and_one_bad_object_stops_no_other),
+    case!(Alone, rest::the_rights_of_the_chart_were_enough),
 ];
