@@ -173,7 +173,7 @@ impl DurableStore {
             let opening = bucket.clone();
             let opened = tokio::spawn(async move {
                 let db = open_database(&place, &root, shard, Arc::new(opening), clock, cache).await?;
-                match Contents::read(&db, shard).await {
+                match Box::pin(Contents::read(&db, shard)).await {
                     Ok(contents) => {
                         ahead.end();
                         Ok((db, contents))
