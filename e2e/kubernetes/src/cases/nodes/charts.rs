@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Fleet, NAME};
 use crate::cases::Verdict;
-use crate::space::condition;
+use crate::space::{COLLECTED, condition};
 use crate::world::{OPERATOR_NAMESPACE, OPERATOR_VALUES, repository};
 use crate::{Measured, Space, World};
 
@@ -78,7 +78,7 @@ pub async fn a_broker_is_installed_tested_upgraded_and_uninstalled(world: &World
     ensure!(pods().await? == before, "a limit replaced the pod");
     world.helm(&["uninstall", NAME, "--namespace", &space.name]).await?;
     space.wait_gone::<MqttBroker>(NAME, Duration::from_secs(60)).await?;
-    space.wait_gone::<Deployment>(NAME, super::super::objects::COLLECTED).await?;
+    space.wait_gone::<Deployment>(NAME, COLLECTED).await?;
     space.end().await?;
     Ok(vec![Measured::time("helm install until Ready", ready), Measured::time("helm test", tested)])
 }
