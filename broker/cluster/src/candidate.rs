@@ -174,7 +174,10 @@ impl Candidate {
         let silent = self.is_silent(own, seen);
         let wait = Step::Wait { on: owner.member.clone() };
         if let Some(claim) = own.claim.as_ref().filter(|_| claim_of_other.is_none()) {
-            self.asking = Asking::Done(owner.member.clone());
+            // Who claimed only because the owner was silent, and never asks one that lives, does not begin to.
+            if self.asking != Asking::Never {
+                self.asking = Asking::Done(owner.member.clone());
+            }
             return match claim.answered {
                 false if same_for >= ANSWER_MAX => self.take(Some(own), lock, Duration::ZERO),
                 true if same_for >= RELEASE_MAX => self.take(Some(own), lock, SETTLE),

@@ -50,7 +50,6 @@ use crate::store::{
     BoxFuture, DurableError, Position, QueueUsage, ReadError, RetainedCursor, RetainedFull, RetainedLimit, RetainedPage, RetainedUsage,
     Sequence, SessionNumber, Store, Usage,
 };
-use ahead::ReadAhead;
 use clock::Clock;
 pub use cut::{Cut, CutError};
 use damage::Watched;
@@ -168,14 +167,13 @@ impl DurableStore {
         let root = Root::read(place).await?;
         let opening = place.shards.all().map(|shard| {
             let (place, root, cache) = (place.clone(), root.clone(), cache.clone());
-            let ahead = ReadAhead::new(place.bucket.clone());
-            let (bucket, clock) = (Watched::new(Arc::new(ahead.clone())), Arc::new(Clock::new(not_before_ms)));
+            let (bucket, clock) = (Watched::new(place.bucket.clone()), Arc::new(Clock::new(not_before_ms)));
             let opening = bucket.clone();
             let opened = tokio::spawn(async move {
-                let db = open_database(&place, &root, shard, Arc::new(opening), clock, cache).await?;
-                match Contents::read(&db, shard).await {
+                let db = open_database(&place, &root, shard, Arc::new(opening.clone()), clock, cache).await?;
+                match Box::pin(Contents::read(&db, shard)).await {
                     Ok(contents) => {
-                        ahead.end();
+                        opening.opened();
                         Ok((db, contents))
                     }
                     Err(error) => {

@@ -239,6 +239,11 @@ impl Cluster {
         installed::kubectl()
     }
 
+    /// `helm`, of the version the project tests its charts with.
+    pub fn helm(&self) -> anyhow::Result<PathBuf> {
+        installed::helm()
+    }
+
     /// Moves its logs aside, where the next ones that are kept replace them.
     fn keep_logs(&self) -> PathBuf {
         let kept = self.folder.path.with_file_name(format!(".{}.failed", self.folder.name));
@@ -253,7 +258,7 @@ const API_SERVER_PORT: u16 = 6443;
 
 /// Installs what is missing, and decides what is left open.
 fn install(options: &Options) -> anyhow::Result<Description> {
-    installed::install(&["etcd", "kubernetes"], options)?;
+    installed::install(&["etcd", "kubernetes", "helm"], options)?;
     if options.kubernetes != "kubernetes" {
         installed::install(&[&options.kubernetes], options)?;
     }

@@ -53,6 +53,11 @@ pub(crate) fn kubectl() -> anyhow::Result<PathBuf> {
     kubernetes("kubernetes", "kubectl")
 }
 
+/// `helm`, for who installs charts in a cluster.
+pub(crate) fn helm() -> anyhow::Result<PathBuf> {
+    program("helm/helm")
+}
+
 /// A program of the system, as a shell would find it; Debian keeps those of root elsewhere.
 pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -25,15 +25,29 @@ impl Mark {
         Ok(Self { path: path.to_owned(), offset })
     }
 
+    /// The beginning of the log.
+    pub fn first(path: &Path) -> Self {
+        Self { path: path.to_owned(), offset: 0 }
+    }
+
     /// What `user` asked for since.
     pub fn since(&self, user: &str) -> anyhow::Result<Requests> {
+        self.chosen(user, |_| true)
+    }
+
+    /// What `user` asked for since and had no right to. Not what a namespace refuses that is being deleted.
+    pub fn forbidden_since(&self, user: &str) -> anyhow::Result<Requests> {
+        self.chosen(user, |event| event["annotations"]["authorization.k8s.io/decision"] == "forbid")
+    }
+
+    fn chosen(&self, user: &str, is_chosen: impl Fn(&Value) -> bool) -> anyhow::Result<Requests> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.offset))?;
         let mut requests = Requests::new();
         for line in BufReader::new(file).lines() {
             // The last line may not be whole yet.
             let Ok(event) = serde_json::from_str::<Value>(&line?) else { continue };
-            if event["stage"] != "ResponseComplete" || event["user"]["username"] != user {
+            if event["stage"] != "ResponseComplete" || event["user"]["username"] != user || !is_chosen(&event) {
                 continue;
             }
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

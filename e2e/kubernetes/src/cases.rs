@@ -59,6 +59,8 @@ pub const STAGE_B: &[Case] = &[
     node_case!(life::deleted_with_retain_and_made_again),
     node_case!(life::deleted_with_everything_in_the_bucket),
     node_case!(life::a_bucket_that_cannot_be_used_is_told),
+    node_case!(charts::a_broker_is_installed_tested_upgraded_and_uninstalled),
+    node_case!(charts::an_operator_that_is_uninstalled_leaves_the_brokers),
     node_case!(moves::rolling_update_under_load),
     node_case!(moves::node_drained_under_load),
     node_case!(moves::rollout_to_a_broken_image),
@@ -103,4 +105,5 @@ pub const STAGE_A: &[Case] = &[
     case!(Alone, election::the_next_operator_goes_on_when_the_leader_dies),
     case!(Alone, election::one_namespace_only),
     case!(Alone, election::missing_definitions_mean_not_ready_and_one_bad_object_stops_no_other),
+    case!(Alone, rest::the_rights_of_the_chart_were_enough),
 ];

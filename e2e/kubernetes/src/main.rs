@@ -45,13 +45,13 @@ struct Cli {
 enum Command {
     /// The cases of a control plane without nodes; needs no root.
     Objects {
-        /// Only cases whose name holds this.
-        filter: Option<String>,
+        /// Only cases whose name holds one of these.
+        filter: Vec<String>,
     },
     /// The cases of a cluster with nodes; needs root. Images are built by `e2e/cluster/images` before.
     Nodes {
-        /// Only cases whose name holds this.
-        filter: Option<String>,
+        /// Only cases whose name holds one of these.
+        filter: Vec<String>,
     },
     /// Only what the API server checks by itself, for other versions of Kubernetes.
     Rules,
@@ -106,7 +106,7 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     };
     let cluster = tokio::task::spawn_blocking(move || Cluster::up(&options)).await??;
     let binary = find_program(OPERATOR, cli.operator.clone())?;
-    let mut world = World::new(cluster.kubeconfig(), cluster.audit_log(), cluster.kubectl()?, binary).await?;
+    let mut world = World::new(cluster.kubeconfig(), cluster.audit_log(), [cluster.kubectl()?, cluster.helm()?], binary).await?;
     world.install_crds().await?;
     if cluster.stage() == Stage::B {
         load_images(&cluster)?;
@@ -115,11 +115,11 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     let outcomes = match &cli.command {
         Command::Objects { filter } => {
-            let chosen = |case: &&Case| filter.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
+            let chosen = |case: &&Case| is_chosen(case, filter);
             objects(&world, &STAGE_A.iter().filter(chosen).collect::<Vec<_>>()).await?
         }
         Command::Nodes { filter } => {
-            let chosen = |case: &&Case| filter.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
+            let chosen = |case: &&Case| is_chosen(case, filter);
             alone(&world, &STAGE_B.iter().filter(chosen).collect::<Vec<_>>()).await
         }
         Command::Rules => {
@@ -144,6 +144,10 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     say(&format!("test result: {}. {} passed; {failed} failed", if failed == 0 { "ok" } else { "FAILED" }, outcomes.len() - failed));
     Ok(failed == 0)
+}
+
+fn is_chosen(case: &Case, filter: &[String]) -> bool {
+    filter.is_empty() || filter.iter().any(|part| case.name.contains(part.as_str()))
 }
 
 /// The images that `e2e/cluster/images` has built, into every node.

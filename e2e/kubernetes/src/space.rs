@@ -20,6 +20,8 @@ use crate::World;
 const LOOK: Duration = Duration::from_millis(50);
 /// What takes longer does not happen, unless a case says otherwise.
 pub const SOON: Duration = Duration::from_secs(30);
+/// Kubernetes' garbage collector looks for new kinds of owners every 30 seconds, so the first child of one may stay that long.
+pub const COLLECTED: Duration = Duration::from_secs(90);
 
 /// A namespace that goes when the case ends well; after a failure it stays until the cluster goes, to be looked at.
 pub struct Space {

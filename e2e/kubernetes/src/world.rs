@@ -21,6 +21,15 @@ pub const OPERATOR_NAMESPACE: &str = "bucketmq-operator";
 /// How the API server calls the operator.
 pub const OPERATOR_USER: &str = "system:serviceaccount:bucketmq-operator:bucketmq-operator";
 
+/// The operator as a pod, on the node that no case takes away.
+pub const OPERATOR_VALUES: &[&str] = &[
+    "image.repository=bucketmq.local/operator",
+    "image.tag=dev",
+    "image.pullPolicy=Never",
+    "brokerImage=bucketmq.local/broker:dev",
+    "nodeSelector.kubernetes\\.io/hostname=n1",
+];
+
 /// Who has written nothing for so long has come to rest.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -36,6 +45,8 @@ pub struct World {
     pub binary: PathBuf,
     /// kubectl.
     pub kubectl: PathBuf,
+    /// helm.
+    pub helm: PathBuf,
     /// Logs and files of a run.
     pub folder: tempfile::TempDir,
     /// The local cluster, of stage B.
@@ -44,21 +55,42 @@ pub struct World {
 
 impl World {
     /// Connects to a cluster and gets it ready for the operator.
-    pub async fn new(kubeconfig: PathBuf, audit_log: PathBuf, kubectl: PathBuf, binary: PathBuf) -> anyhow::Result<Self> {
+    pub async fn new(kubeconfig: PathBuf, audit_log: PathBuf, [kubectl, helm]: [PathBuf; 2], binary: PathBuf) -> anyhow::Result<Self> {
         let config = Kubeconfig::read_from(&kubeconfig)?;
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
         let folder = tempfile::Builder::new().prefix("bucketmq-kubernetes-").tempdir()?;
-        Ok(Self { client: Client::try_from(config)?, kubeconfig, audit_log, binary, kubectl, folder, local: None })
+        Ok(Self { client: Client::try_from(config)?, kubeconfig, audit_log, binary, kubectl, helm, folder, local: None })
     }
 
     /// kubectl with these arguments; what it prints.
     pub async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(&self.kubectl);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
-        let output = command.output().await.context("kubectl")?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "kubectl {}: {error}", arguments.join(" "));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        self.command(&self.kubectl, arguments).await
+    }
+
+    /// helm with these arguments; what it prints.
+    pub async fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.command(&self.helm, arguments).await
+    }
+
+    async fn command(&self, program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(program);
+        // Helm keeps caches of its own.
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HELM_CACHE_HOME", self.folder.path()).stdin(Stdio::null());
+        let output = command.output().await.with_context(|| program.display().to_string())?;
+        let (answer, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{} {}: {error}{answer}", program.display(), arguments.join(" "));
+        Ok(answer.into_owned())
+    }
+
+    /// Installs or changes the operator's chart, with these values besides those that every case has.
+    pub async fn operator_chart(&self, values: &[&str]) -> anyhow::Result<()> {
+        let chart = repository().join("charts/bucketmq-operator").display().to_string();
+        let mut arguments =
+            vec!["upgrade", "--install", "bucketmq-operator", &chart, "--namespace", OPERATOR_NAMESPACE, "--create-namespace"];
+        // Cases delete and change the definitions: they are theirs.
+        arguments.extend(["--set", "crds.install=false"]);
+        values.iter().for_each(|value| arguments.extend(["--set", value]));
+        self.helm(&arguments).await.map(drop)
     }
 
     /// Installs the custom resource definitions from `crds/` and waits until the API server serves and explains them.
@@ -98,8 +130,8 @@ impl World {
         if path.exists() {
             return Ok(path);
         }
-        let rbac = repository().join("e2e/kubernetes/rbac.yaml");
-        self.kubectl(&["apply", "--server-side", "-f", &rbac.display().to_string()]).await?;
+        // Its ServiceAccount and its rights as the chart has them, and no pod.
+        self.operator_chart(&["replicas=0"]).await?;
         let token = self.kubectl(&["create", "token", "bucketmq-operator", "-n", OPERATOR_NAMESPACE, "--duration", "10h"]).await?;
         let mut config = Kubeconfig::read_from(&self.kubeconfig)?;
         for user in &mut config.auth_infos {
@@ -143,10 +175,7 @@ impl World {
 
     /// Has the operator run as a pod, and waits until it is ready.
     pub async fn deploy_operator(&self) -> anyhow::Result<()> {
-        for file in ["rbac.yaml", "operator.yaml"] {
-            let path = repository().join("e2e/kubernetes").join(file);
-            self.kubectl(&["apply", "--server-side", "-f", &path.display().to_string()]).await?;
-        }
+        self.operator_chart(OPERATOR_VALUES).await?;
         self.kubectl(&["rollout", "status", "deployment/bucketmq-operator", "-n", OPERATOR_NAMESPACE, "--timeout=90s"]).await?;
         Ok(())
     }

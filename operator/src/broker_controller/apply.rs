@@ -83,8 +83,40 @@ pub async fn hurry(observed: &Observed, revision: &str, context: &Context) -> Re
     Ok(())
 }
 
-/// Whether a running pod has another configuration and was not told yet.
+/// Whether a running pod has another configuration, or waits for a bucket that the last keys did not open, and was not told yet.
 fn is_behind(pod: &PodView, revision: &str) -> bool {
-    let says = pod.says.as_ref().and_then(|says| says.revision.as_deref());
-    !pod.is_terminating && says.is_some_and(|says| says != revision) && pod.told.as_deref() != Some(revision)
+    let is_behind = pod.says.as_ref().is_some_and(|says| match &says.revision {
+        Some(says) => says != revision,
+        // It serves nothing yet. What it waits for may be in the files that it is given.
+        None => says.bucket.as_ref().is_some_and(|bucket| !bucket.healthy),
+    });
+    !pod.is_terminating && is_behind && pod.told.as_deref() != Some(revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readyz::{Bucket, Readiness};
+
+    fn pod(says: Readiness, told: Option<&str>) -> PodView {
+        let (name, restart_hash, told) = ("fleet-1".to_owned(), "t1".to_owned(), told.map(str::to_owned));
+        PodView { name, restart_hash, told, is_ready: false, is_terminating: false, says: Some(says), trouble: None }
+    }
+
+    #[test]
+    fn a_pod_is_told_once_of_each_configuration_it_does_not_have() {
+        let older = Readiness { revision: Some("r0".to_owned()), ..Readiness::default() };
+        assert!(is_behind(&pod(older.clone(), None), "r1") && is_behind(&pod(older.clone(), Some("r0")), "r1"));
+        assert!(!is_behind(&pod(older.clone(), Some("r1")), "r1") && !is_behind(&pod(older, None), "r0"));
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_its_bucket_is_told_of_other_keys_and_one_that_starts_is_left_alone() {
+        let bucket = |healthy| Some(Bucket { healthy, ..Bucket::default() });
+        let waits = Readiness { bucket: bucket(false), ..Readiness::default() };
+        assert!(is_behind(&pod(waits.clone(), Some("r0")), "r1") && !is_behind(&pod(waits, Some("r1")), "r1"));
+        for starts in [Readiness::default(), Readiness { bucket: bucket(true), ..Readiness::default() }] {
+            assert!(!is_behind(&pod(starts, None), "r1"));
+        }
+    }
 }

@@ -243,6 +243,25 @@ fn an_owner_that_died_when_it_was_asked_and_came_back_is_asked_again() {
 }
 
 #[test]
+fn who_asks_nobody_and_claimed_from_the_silent_waits_when_the_owner_is_back() {
+    let old = named("old");
+    let mut scene = Scene::waiting_for(&old, Takeover::Never);
+    assert_eq!(scene.step(), waits_on("old"));
+    for _ in 0..2 {
+        scene.later(5_000);
+        scene.candidate.refreshed(Duration::from_millis(50));
+    }
+    let claim = scene.later(1_000);
+    assert!(matches!(claim, Step::Claim(_)), "{claim:?}");
+    scene.carry_out(claim);
+    assert_eq!(scene.later(1_000), waits_on("old"));
+    // It was started again, and took back what was its own.
+    scene.own = Some(Own::taken(scene.own.as_ref(), &named("old"), None));
+    assert_eq!(scene.later(1_000), waits_on("old"));
+    assert_eq!(scene.later(1_000), waits_on("old"));
+}
+
+#[test]
 fn an_owner_that_answered_and_does_not_release_is_taken_from_and_what_it_may_still_acknowledge_is_waited_for() {
     let old = named("old");
     let mut scene = Scene::waiting_for(&old, Takeover::Always);

@@ -82,13 +82,22 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     Ok(LogHandle(handle))
 }
 
+/// It says at each try to reach a bucket where it found its keys, as if that were news.
+const TALKATIVE: &str = "aws_config";
+
 /// Strict where `Targets` is not: it would take `inof` for a part of the program that shall tell everything.
 pub(crate) fn parse_level(level: &str) -> Result<Targets, LevelError> {
     let error = || LevelError { found: level.to_owned() };
     let mut targets = Targets::new();
     for part in level.split(',').map(str::trim) {
         match part.split_once('=') {
-            None => targets = targets.with_default(named(part).ok_or_else(error)?),
+            None => {
+                let level = named(part).ok_or_else(error)?;
+                targets = targets.with_default(level);
+                if level == LevelFilter::INFO {
+                    targets = targets.with_target(TALKATIVE, LevelFilter::WARN);
+                }
+            }
             Some((target, level)) if !target.is_empty() => targets = targets.with_target(target, named(level).ok_or_else(error)?),
             Some(_) => return Err(error()),
         }
@@ -112,6 +121,8 @@ mod tests {
         let targets = parse_level("warn,bucketmq_listener=debug").unwrap();
         assert!(targets.would_enable("bucketmq_listener::tls", &Level::DEBUG));
         assert!(!targets.would_enable("bucketmq", &Level::INFO));
+        let (quiet, asked) = (parse_level("info").unwrap(), parse_level("info,aws_config=info").unwrap());
+        assert!(!quiet.would_enable("aws_config::profile", &Level::INFO) && asked.would_enable("aws_config::profile", &Level::INFO));
         assert!(!parse_level("off").unwrap().would_enable("bucketmq", &Level::ERROR));
     }
 

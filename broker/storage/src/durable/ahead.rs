@@ -6,19 +6,13 @@
 //! everything goes through as it is.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, Result};
 use parking_lot::Mutex;
 
 /// A table that is larger than this is read as it is asked for.
@@ -28,10 +22,9 @@ const LOG_BYTES_MAX: u64 = 512 * 1024;
 /// Bytes kept for a shard: so many times sixteen are in memory while a broker is opened, which serves nobody yet.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
-/// The bucket as a shard sees it that is being opened.
+/// What a shard that is being opened has read ahead.
 #[derive(Debug, Clone)]
 pub(super) struct ReadAhead {
-    bucket: Arc<dyn ObjectStore>,
     /// None once the shard is open.
     kept: Arc<Mutex<Option<Kept>>>,
 }
@@ -123,8 +116,20 @@ fn is_plain(options: &GetOptions) -> bool {
 }
 
 impl ReadAhead {
-    pub(super) fn new(bucket: Arc<dyn ObjectStore>) -> Self {
-        Self { bucket, kept: Arc::new(Mutex::new(Some(Kept::default()))) }
+    pub(super) fn new() -> Self {
+        Self { kept: Arc::new(Mutex::new(Some(Kept::default()))) }
+    }
+
+    /// Answers from what is kept, or asks `bucket`, maybe for more than is wanted.
+    pub(super) async fn get(&self, bucket: &dyn ObjectStore, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let is_opening = self.kept.lock().is_some();
+        match (Kind::of(location), &options.range) {
+            (Some(Kind::Log), None) if is_opening && options.head && is_plain(&options) => self.log(bucket, location, options).await,
+            (Some(_), Some(GetRange::Bounded(range))) if is_opening && !options.head && is_plain(&options) => {
+                self.range(bucket, location, range.clone(), options).await
+            }
+            _ => bucket.get_opts(location, options).await,
+        }
     }
 
     /// The shard is open.
@@ -138,11 +143,11 @@ impl ReadAhead {
     }
 
     /// The size of an object of the log, and its bytes for later.
-    async fn log(&self, object: &Path, options: GetOptions) -> Result<GetResult> {
+    async fn log(&self, bucket: &dyn ObjectStore, object: &Path, options: GetOptions) -> Result<GetResult> {
         if let Some(known) = self.kept(|kept| kept.meta(object)) {
             return Ok(known);
         }
-        let whole = self.bucket.get_opts(object, GetOptions { head: false, ..options }).await?;
+        let whole = bucket.get_opts(object, GetOptions { head: false, ..options }).await?;
         let meta = whole.meta.clone();
         // The rest of a large one is not taken from the connection.
         if meta.size <= LOG_BYTES_MAX {
@@ -156,75 +161,27 @@ impl ReadAhead {
     }
 
     /// Bytes of an object, and those before them for later: SlateDB begins at the end.
-    async fn range(&self, object: &Path, range: Range<u64>, options: GetOptions) -> Result<GetResult> {
+    async fn range(&self, bucket: &dyn ObjectStore, object: &Path, range: Range<u64>, options: GetOptions) -> Result<GetResult> {
         if let Some(known) = self.kept(|kept| kept.give(object, &range)) {
             return Ok(known);
         }
         let is_first = self.kept(|kept| Some(!kept.objects.contains_key(object))).unwrap_or_default();
         if !is_first || range.end > TABLE_BYTES_MAX {
-            return self.bucket.get_opts(object, options).await;
+            return bucket.get_opts(object, options).await;
         }
         let more = GetOptions { range: Some(GetRange::Bounded(0..range.end)), ..options.clone() };
-        let beginning = self.bucket.get_opts(object, more).await?;
+        let beginning = bucket.get_opts(object, more).await?;
         let meta = beginning.meta.clone();
         let bytes = beginning.bytes().await?;
         let Some(wanted) = bytes.get(range.start as usize..range.end as usize).map(|wanted| bytes.slice_ref(wanted)) else {
             // It has lost its end: the bucket says so in its own words.
-            return self.bucket.get_opts(object, options).await;
+            return bucket.get_opts(object, options).await;
         };
         self.kept(|kept| {
             kept.put(object, meta.clone(), bytes);
             kept.give(object, &range)
         });
         Ok(answer(meta, wanted, range))
-    }
-}
-
-impl fmt::Display for ReadAhead {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.bucket.fmt(formatter)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for ReadAhead {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.bucket.put_opts(location, payload, options).await
-    }
-
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.bucket.put_multipart_opts(location, options).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let is_opening = self.kept.lock().is_some();
-        match (Kind::of(location), &options.range) {
-            (Some(Kind::Log), None) if is_opening && options.head && is_plain(&options) => self.log(location, options).await,
-            (Some(_), Some(GetRange::Bounded(range))) if is_opening && !options.head && is_plain(&options) => {
-                self.range(location, range.clone(), options).await
-            }
-            _ => self.bucket.get_opts(location, options).await,
-        }
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.bucket.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.bucket.list(prefix)
-    }
-
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.bucket.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.bucket.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.bucket.copy_opts(from, to, options).await
     }
 }
 

@@ -18,6 +18,7 @@ use object_store::{
 use parking_lot::Mutex;
 use slatedb::ErrorKind;
 
+use super::ahead::ReadAhead;
 use crate::record::DecodeError;
 
 /// Objects remembered: SlateDB reads some objects of its log ahead of the one it looks at, and manifests beside.
@@ -35,12 +36,18 @@ struct Shortened {
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     bucket: Arc<dyn ObjectStore>,
+    ahead: ReadAhead,
     read_last: Arc<Mutex<VecDeque<Path>>>,
 }
 
 impl Watched {
     pub(super) fn new(bucket: Arc<dyn ObjectStore>) -> Self {
-        Self { bucket, read_last: Arc::default() }
+        Self { bucket, ahead: ReadAhead::new(), read_last: Arc::default() }
+    }
+
+    /// The shard is open: from now on everything is asked as it comes.
+    pub(super) fn opened(&self) {
+        self.ahead.end();
     }
 
     /// What is wrong, with the object's name.
@@ -112,7 +119,7 @@ impl ObjectStore for Watched {
             _ => None,
         };
         self.note(location);
-        match (self.bucket.get_opts(location, options).await, wanted) {
+        match (self.ahead.get(&*self.bucket, location, options).await, wanted) {
             (Err(error), Some(wanted)) if !matches!(error, Error::NotFound { .. }) => Err(self.judge(location, wanted, error).await),
             (result, _) => result,
         }

@@ -1,5 +1,6 @@
 //! Brokers on real nodes.
 
+pub mod charts;
 pub mod failures;
 pub mod life;
 pub mod moves;

@@ -12,13 +12,11 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Verdict;
-use crate::space::{Kind, condition, is_current};
+use crate::space::{COLLECTED, Kind, condition, is_current};
 use crate::{Measured, Space, World};
 
 /// What it may take until a child is back.
 const BACK: f64 = 10.0;
-/// Kubernetes' garbage collector looks for new kinds of owners every 30 seconds, so the first child of one may stay that long.
-const COLLECTED: Duration = Duration::from_secs(90);
 
 fn memory() -> Value {
     json!({ "persistence": { "level": "Memory" } })

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::Verdict;
+use crate::audit::Mark;
 use crate::operator::Options;
 use crate::space::condition;
 use crate::world::OPERATOR_USER;
@@ -120,4 +121,13 @@ pub async fn nothing_is_written_at_rest(world: &World) -> Verdict {
         Measured::time("CPU in these five minutes", used),
         Measured::amount("resident memory, 10 brokers", resident, "MB"),
     ])
+}
+
+/// In all cases before this one the operator was who the chart makes it.
+pub async fn the_rights_of_the_chart_were_enough(world: &World) -> Verdict {
+    let log = Mark::first(&world.audit_log);
+    let asked: usize = log.since(OPERATOR_USER)?.values().sum();
+    let forbidden = log.forbidden_since(OPERATOR_USER)?;
+    ensure!(forbidden.is_empty(), "the chart's Role lacks: {forbidden:?}");
+    Ok(vec![Measured::amount("requests of the operator", asked as f64, "requests")])
 }

@@ -5,6 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use object_store::{CopyOptions, ListResult, MultipartUpload, PutMultipartOptions, PutOptions, PutPayload, PutResult};
+
+use super::super::damage::Watched;
 use super::*;
 
 /// Counts what is read.
@@ -52,12 +59,12 @@ impl ObjectStore for Counted {
     }
 }
 
-async fn scene(objects: &[(&str, usize)]) -> (Arc<Counted>, ReadAhead) {
+async fn scene(objects: &[(&str, usize)]) -> (Arc<Counted>, Watched) {
     let bucket = Arc::new(Counted { bucket: InMemory::new(), reads: AtomicUsize::new(0) });
     for (name, size) in objects {
         bucket.put(&Path::from(*name), bytes_of(0..*size as u64).into()).await.unwrap();
     }
-    (bucket.clone(), ReadAhead::new(bucket))
+    (bucket.clone(), Watched::new(bucket))
 }
 
 /// What stands in this part of every object.
@@ -65,7 +72,7 @@ fn bytes_of(range: Range<u64>) -> Bytes {
     range.map(|at| (at % 251) as u8).collect::<Vec<u8>>().into()
 }
 
-async fn get(ahead: &ReadAhead, object: &str, range: Range<u64>) -> Bytes {
+async fn get(ahead: &Watched, object: &str, range: Range<u64>) -> Bytes {
     ahead.get_range(&Path::from(object), range).await.unwrap()
 }
 
@@ -112,7 +119,7 @@ async fn what_is_large_or_something_else_or_comes_later_is_left_as_it_is() {
         get(&ahead, "shards/00/manifest/1.manifest", range).await;
     }
     assert_eq!(bucket.reads.load(Ordering::SeqCst), 4);
-    ahead.end();
+    ahead.opened();
     for range in [90..100, 0..10] {
         get(&ahead, "shards/00/compacted/A.sst", range).await;
     }
@@ -130,9 +137,11 @@ async fn an_object_that_has_lost_its_end_is_told_as_the_bucket_tells_it() {
 async fn no_more_is_kept_than_the_limit() {
     let names: Vec<String> = (0..40).map(|number| format!("shards/00/compacted/{number}.sst")).collect();
     let objects: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 100_000)).collect();
-    let (_, ahead) = scene(&objects).await;
+    let (bucket, _) = scene(&objects).await;
+    let ahead = ReadAhead::new();
     for name in &names {
-        get(&ahead, name, 99_000..100_000).await;
+        let range = Some(GetRange::Bounded(99_000..100_000));
+        ahead.get(&*bucket, &Path::from(name.as_str()), GetOptions { range, ..GetOptions::default() }).await.unwrap();
     }
     let kept = ahead.kept.lock();
     let kept = kept.as_ref().unwrap();
