@@ -3,7 +3,7 @@
 use crate::{File, Tree, Violation};
 
 /// Each crate of ours by its folder, and the folders it may depend on. `server` wires all rooms.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("broker/packet", &[]),
     ("broker/listener", &["broker/packet"]),
     ("broker/session", &["broker/packet"]),
@@ -43,6 +43,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("e2e/load", &["e2e/servers"]),
     ("e2e/clients", &["e2e/binary"]),
     ("e2e/durable", &["broker/packet", "e2e/binary", "e2e/servers"]),
+    ("e2e/observe", &["e2e/binary", "e2e/servers"]),
     ("e2e/kubernetes", &["broker/packet", "operator", "e2e/binary", "e2e/cluster", "e2e/durable", "e2e/servers"]),
     ("e2e/binary", &[]),
     ("e2e/servers", &[]),
@@ -101,7 +102,7 @@ fn ours(name: &str) -> Option<String> {
         "-local-cluster" => Some("e2e/cluster".to_owned()),
         room => {
             let room = room.strip_prefix('-')?;
-            let parent = if ["binary", "conformance", "durable", "kubernetes", "load", "servers", "tidy"].contains(&room) {
+            let parent = if ["binary", "conformance", "durable", "kubernetes", "load", "observe", "servers", "tidy"].contains(&room) {
                 "e2e"
             } else {
                 "broker"
