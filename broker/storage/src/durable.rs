@@ -170,10 +170,11 @@ impl DurableStore {
             let (bucket, clock) = (Watched::new(place.bucket.clone()), Arc::new(Clock::new(not_before_ms)));
             let opening = bucket.clone();
             let opened = tokio::spawn(async move {
-                let db = open_database(&place, &root, shard, Arc::new(opening.clone()), clock, cache).await?;
+                let db = open_database(&place, &root, shard, Arc::new(opening.clone()), clock.clone(), cache).await?;
                 match Box::pin(Contents::read(&db, shard)).await {
                     Ok(contents) => {
                         opening.opened();
+                        clock.opened();
                         Ok((db, contents))
                     }
                     Err(error) => {
