@@ -222,23 +222,11 @@ fn now() -> Time {
 
 /// Writes the status if it says something else, and tells what changed.
 async fn write_status(broker: &MqttBroker, status: MqttBrokerStatus, context: &Context) -> Result<(), kube::Error> {
-    if broker.status.as_ref() == Some(&status) {
+    if !crate::status::write(broker, broker.status.as_ref(), &status, &context.caches.brokers, context).await? {
         return Ok(());
     }
-    let (namespace, name) = (broker.namespace().unwrap_or_default(), broker.name_any());
-    let before = broker.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-    let patch = json!({
-        "apiVersion": MqttBroker::api_version(&()), "kind": MqttBroker::kind(&()), "metadata": { "name": name }, "status": status,
-    });
-    let api = Api::<MqttBroker>::namespaced(context.client.clone(), &namespace);
-    match api.patch_status(&name, &PatchParams::apply(names::STATUS_MANAGER).force(), &Patch::Apply(&patch)).await {
-        Ok(_) => {}
-        // It went meanwhile.
-        Err(kube::Error::Api(error)) if error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    context.metrics.applied("MqttBroker/status", true);
-    for (is_warning, reason, message) in report::transitions(&before, &status.conditions) {
+    let before = broker.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    for (is_warning, reason, message) in report::transitions(before, &status.conditions) {
         tell(broker, is_warning, &reason, &message, context).await;
     }
     Ok(())

@@ -14,6 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
@@ -60,7 +61,10 @@ impl Key {
 }
 
 /// Objects of one kind.
-pub struct Cache<K>(Arc<RwLock<Content<K>>>);
+pub struct Cache<K> {
+    content: Arc<RwLock<Content<K>>>,
+    outdated: Arc<Notify>,
+}
 
 struct Content<K> {
     objects: HashMap<Key, Arc<K>>,
@@ -71,36 +75,42 @@ struct Content<K> {
 
 impl<K> Clone for Cache<K> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { content: self.content.clone(), outdated: self.outdated.clone() }
     }
 }
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self(Arc::new(RwLock::new(Content { objects: HashMap::new(), groups: HashMap::new(), is_ready: false })))
+        let content = Content { objects: HashMap::new(), groups: HashMap::new(), is_ready: false };
+        Self { content: Arc::new(RwLock::new(content)), outdated: Arc::new(Notify::new()) }
     }
 }
 
 impl<K> Cache<K> {
     /// The object of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.0.read().objects.get(&Key::new(namespace, name)).cloned()
+        self.content.read().objects.get(&Key::new(namespace, name)).cloned()
     }
 
     /// All objects of `namespace` that belong to `group`, in the order of their names.
     pub fn of(&self, namespace: &str, group: &str) -> Vec<Arc<K>> {
-        let content = self.0.read();
+        let content = self.content.read();
         content.groups.get(&Key::new(namespace, group)).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Everything.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.0.read().objects.values().cloned().collect()
+        self.content.read().objects.values().cloned().collect()
+    }
+
+    /// What is known is not what the API server has: everything is listed again, and looked at.
+    pub fn renew(&self) {
+        self.outdated.notify_one();
     }
 
     /// Whether all that was there at the start has been seen.
     pub fn is_ready(&self) -> bool {
-        self.0.read().is_ready
+        self.content.read().is_ready
     }
 }
 
@@ -138,12 +148,25 @@ where
     }
     let mut keeper = Keeper { cache: cache.clone(), watch, spaces };
     let kind = K::kind(&()).into_owned();
-    let mut streams = SelectAll::new();
-    for (index, api) in apis.into_iter().enumerate() {
-        streams.push(watch::watcher(api, config.clone()).default_backoff().map(move |event| (index, event)).boxed());
-    }
+    let begin = move || {
+        let watches = apis
+            .iter()
+            .enumerate()
+            .map(|(index, api)| watch::watcher(api.clone(), config.clone()).default_backoff().map(move |event| (index, event)).boxed());
+        watches.collect::<SelectAll<_>>()
+    };
+    let outdated = cache.outdated.clone();
     let run = async move {
-        while let Some((index, event)) = streams.next().await {
+        let mut streams = begin();
+        loop {
+            let next = tokio::select! {
+                next = streams.next() => next,
+                () = outdated.notified() => {
+                    streams = begin();
+                    continue;
+                }
+            };
+            let Some((index, event)) = next else { break };
             match event {
                 Ok(event) => {
                     if matches!(event, Event::InitDone) {
@@ -229,7 +252,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Keeper<K> {
         }
         self.spaces[index].is_listed = true;
         if self.spaces.iter().all(|space| space.is_listed) {
-            self.cache.0.write().is_ready = true;
+            self.cache.content.write().is_ready = true;
         }
     }
 
@@ -237,7 +260,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Keeper<K> {
         let (key, object) = (Key::of(&object), Arc::new(object));
         self.spaces[index].known.insert(key.clone());
         {
-            let mut content = self.cache.0.write();
+            let mut content = self.cache.content.write();
             if let Some(group) = (self.watch.group)(&object) {
                 let group = content.groups.entry(Key::new(&key.namespace, &group)).or_default();
                 group.insert(key.name.clone(), object.clone());
@@ -250,7 +273,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Keeper<K> {
     fn delete(&mut self, index: usize, key: &Key) {
         self.spaces[index].known.remove(key);
         let object = {
-            let mut content = self.cache.0.write();
+            let mut content = self.cache.content.write();
             let Some(object) = content.objects.remove(key) else { return };
             if let Some(group) = (self.watch.group)(&object) {
                 let group = Key::new(&key.namespace, &group);
@@ -323,6 +346,6 @@ mod tests {
         let (mut keeper, _) = keeper(1);
         keeper.handle(0, Event::Apply(config_map("a", "x")));
         keeper.handle(0, Event::Delete(config_map("a", "x")));
-        assert!(keeper.cache.0.read().groups.is_empty());
+        assert!(keeper.cache.content.read().groups.is_empty());
     }
 }

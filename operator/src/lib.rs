@@ -20,4 +20,5 @@ pub mod pki;
 mod readyz;
 mod role_controller;
 mod run;
+mod status;
 mod user_controller;

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use serde_json::json;
 
 use crate::broker_controller::users;
 use crate::broker_controller::{Error, wrong_rule};
@@ -21,7 +19,7 @@ pub async fn reconcile(role: Arc<MqttRole>, context: &Context) -> Result<Action,
     }
     let namespace = role.namespace().unwrap_or_default();
     let status = status(&role, &namespace, context);
-    write_status(&role, status, &namespace, context).await?;
+    write_status(&role, status, context).await?;
     Ok(Action::await_change())
 }
 
@@ -62,21 +60,10 @@ fn is_rendered(role: &MqttRole, namespace: &str, context: &Context) -> bool {
     table.get("access").and_then(|access| access.get("roles")).and_then(|roles| roles.get(role.name_any())).is_some()
 }
 
-async fn write_status(role: &MqttRole, status: MqttRoleStatus, namespace: &str, context: &Context) -> Result<(), kube::Error> {
-    if role.status.as_ref() == Some(&status) {
-        return Ok(());
+async fn write_status(role: &MqttRole, status: MqttRoleStatus, context: &Context) -> Result<(), kube::Error> {
+    if crate::status::write(role, role.status.as_ref(), &status, &context.caches.roles, context).await? {
+        let before = role.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        tell_change(role, before, &status.conditions, context).await;
     }
-    let patch = json!({
-        "apiVersion": MqttRole::api_version(&()), "kind": MqttRole::kind(&()), "metadata": { "name": role.name_any() }, "status": status,
-    });
-    let api = Api::<MqttRole>::namespaced(context.client.clone(), namespace);
-    match api.patch_status(&role.name_any(), &PatchParams::apply(names::STATUS_MANAGER).force(), &Patch::Apply(&patch)).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(error)) if error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    context.metrics.applied("MqttRole/status", true);
-    let before = role.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    tell_change(role, before, &status.conditions, context).await;
     Ok(())
 }

@@ -7,15 +7,13 @@ use bucketmq_access::authentication::passwd::generate_secret;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use serde_json::json;
 
 use crate::apply::Applier;
 use crate::broker_controller::Error;
 use crate::broker_controller::users::{self, Users, username};
-use crate::conditions::{condition, now};
+use crate::conditions::{condition, now, tell_change};
 use crate::context::Context;
 use crate::crd::{MqttBroker, MqttUser, MqttUserStatus, UserAuthentication};
 use crate::names;
@@ -35,7 +33,7 @@ pub async fn reconcile(user: Arc<MqttUser>, context: &Context) -> Result<Action,
         }
     }
     let status = status(&user, broker.as_deref(), &namespace, context);
-    write_status(&user, status, &namespace, context).await?;
+    write_status(&user, status, context).await?;
     Ok(Action::await_change())
 }
 
@@ -175,21 +173,10 @@ fn static_reason(reason: &str) -> &'static str {
     }
 }
 
-async fn write_status(user: &MqttUser, status: MqttUserStatus, namespace: &str, context: &Context) -> Result<(), kube::Error> {
-    if user.status.as_ref() == Some(&status) {
-        return Ok(());
+async fn write_status(user: &MqttUser, status: MqttUserStatus, context: &Context) -> Result<(), kube::Error> {
+    if crate::status::write(user, user.status.as_ref(), &status, &context.caches.users, context).await? {
+        let before = user.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        tell_change(user, before, &status.conditions, context).await;
     }
-    let patch = json!({
-        "apiVersion": MqttUser::api_version(&()), "kind": MqttUser::kind(&()), "metadata": { "name": user.name_any() }, "status": status,
-    });
-    let api = Api::<MqttUser>::namespaced(context.client.clone(), namespace);
-    match api.patch_status(&user.name_any(), &PatchParams::apply(names::STATUS_MANAGER).force(), &Patch::Apply(&patch)).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(error)) if error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    context.metrics.applied("MqttUser/status", true);
-    let before = user.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    crate::conditions::tell_change(user, before, &status.conditions, context).await;
     Ok(())
 }

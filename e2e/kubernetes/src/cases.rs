@@ -7,6 +7,7 @@ mod objects;
 mod rest;
 mod rules;
 pub mod scale;
+mod upgrade;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -105,5 +106,6 @@ pub const STAGE_A: &[Case] = &[
     case!(Alone, election::the_next_operator_goes_on_when_the_leader_dies),
     case!(Alone, election::one_namespace_only),
     case!(Alone, election::missing_definitions_mean_not_ready_and_one_bad_object_stops_no_other),
+    case!(Alone, upgrade::definitions_older_than_the_operator_and_their_upgrade),
     case!(Alone, rest::the_rights_of_the_chart_were_enough),
 ];
