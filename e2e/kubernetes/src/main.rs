@@ -15,6 +15,8 @@ use clap::{Parser, Subcommand};
 
 /// This machine cannot run the cluster, as sysexits.h numbers it.
 const UNAVAILABLE: u8 = 69;
+/// The versions of Kubernetes that are supported, by their folders in the cache: the one all cases run on, the oldest and the newest.
+const ALL_VERSIONS: [&str; 3] = ["kubernetes", "kubernetes-1.34", "kubernetes-1.37"];
 /// Cases that share one operator run at one time.
 const AT_ONCE: usize = 4;
 
@@ -54,7 +56,11 @@ enum Command {
         filter: Vec<String>,
     },
     /// Only what the API server checks by itself, for other versions of Kubernetes.
-    Rules,
+    Rules {
+        /// One after the other with the oldest and the newest version that is supported too; they are built first, once.
+        #[arg(long)]
+        all_versions: bool,
+    },
     /// Many brokers and users.
     Scale {
         /// MqttBrokers.
@@ -94,12 +100,25 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
         STAGE_A.iter().chain(STAGE_B).for_each(|case| say(case.name));
         return Ok(true);
     }
+    if let Command::Rules { all_versions: true } = cli.command {
+        let mut are_all_right = true;
+        for version in ALL_VERSIONS {
+            say(&format!("== {version}"));
+            are_all_right &= Box::pin(on(cli, version)).await?;
+        }
+        return Ok(are_all_right);
+    }
+    on(cli, &cli.kubernetes).await
+}
+
+/// Runs what was asked for on this version.
+async fn on(cli: &Cli, kubernetes: &str) -> anyhow::Result<bool> {
     let options = Options {
         name: cli.cluster.clone(),
         stage: if matches!(cli.command, Command::Nodes { .. }) { Stage::B } else { Stage::A },
         nodes: 3,
-        kubernetes: cli.kubernetes.clone(),
-        controllers: !matches!(cli.command, Command::Rules),
+        kubernetes: kubernetes.to_owned(),
+        controllers: !matches!(cli.command, Command::Rules { .. }),
         install: true,
         progress: |text| say(&format!("cluster: {text}")),
         ..Options::default()
@@ -122,7 +141,7 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
             let chosen = |case: &&Case| is_chosen(case, filter);
             alone(&world, &STAGE_B.iter().filter(chosen).collect::<Vec<_>>()).await
         }
-        Command::Rules => {
+        Command::Rules { .. } => {
             let chosen = |case: &&Case| case.name.contains("rule") || case.name.contains("golden");
             alone(&world, &STAGE_A.iter().filter(chosen).collect::<Vec<_>>()).await
         }
