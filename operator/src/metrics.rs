@@ -7,6 +7,19 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeV
 /// Seconds of a reconcile, from a cache that says "nothing to do" to argon2 hashes of many users.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0];
 
+/// Kinds that are applied, beside those that only some brokers need.
+const APPLIED: [&str; 9] = [
+    "ConfigMap",
+    "Deployment",
+    "MqttBroker/status",
+    "MqttRole/status",
+    "MqttUser/status",
+    "NetworkPolicy",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+];
+
 /// All metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -65,11 +78,18 @@ impl Metrics {
         // A series that begins with its first event is one that no rate shows.
         for kind in ["MqttBroker", "MqttUser", "MqttRole"] {
             metrics.crd_missing.with_label_values(&[kind]).set(0);
+            // A histogram is there once somebody has asked for it.
+            let _ = metrics.durations.with_label_values(&[kind]);
             metrics.reconciles.with_label_values(&[kind, "ok"]).inc_by(0);
             metrics.reconciles.with_label_values(&[kind, "error"]).inc_by(0);
             metrics.watch_failures.with_label_values(&[kind]).inc_by(0);
             for reason in ["api", "other"] {
                 metrics.errors.with_label_values(&[kind, reason]).inc_by(0);
+            }
+        }
+        for kind in APPLIED {
+            for changed in ["true", "false"] {
+                metrics.applies.with_label_values(&[kind, changed]).inc_by(0);
             }
         }
         Ok(metrics)

@@ -1,5 +1,5 @@
 {{- define "broker.name" -}}
-{{ default .Release.Name .Values.broker.name | trunc 45 | trimSuffix "-" }}
+{{ default .Release.Name .Values.broker.name | trunc 40 | trimSuffix "-" }}
 {{- end }}
 {{- define "broker.labels" -}}
 app.kubernetes.io/part-of: bucketmq

@@ -58,6 +58,11 @@ impl Operator {
         Ok(Self { child, address, log })
     }
 
+    /// Where it tells how it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Waits until everything was seen, and says how long that took.
     pub async fn wait_ready(&mut self) -> anyhow::Result<Duration> {
         let begin = Instant::now();

@@ -1,21 +1,21 @@
-//! The rules of the chart, and their expressions in parts.
+//! The rules of a chart, and their expressions in parts.
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::{JOB, NAMESPACE, chart};
+use crate::Chart;
 
 /// The file of the rules.
-pub fn file() -> PathBuf {
-    chart().join("files/alerts.yaml")
+pub fn file(chart: &Chart) -> PathBuf {
+    chart.folder().join("files/alerts.yaml")
 }
 
-/// The rules as the chart renders them for the broker under test.
-pub fn rendered() -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file()).with_context(|| file().display().to_string())?;
+/// The rules as the chart renders them for who is under test.
+pub fn rendered(chart: &Chart) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file(chart)).with_context(|| file(chart).display().to_string())?;
     let quoted = |name: &str| format!("\"{name}\"");
-    let text = text.replace(&quoted("NAMESPACE"), &quoted(NAMESPACE)).replace(&quoted("JOB"), &quoted(JOB));
+    let text = text.replace(&quoted("NAMESPACE"), &quoted(chart.namespace)).replace(&quoted("JOB"), &quoted(chart.job));
     Ok(text.replace("RUNBOOKS", "https://example.org/runbooks"))
 }
 

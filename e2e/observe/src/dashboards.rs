@@ -1,11 +1,11 @@
-//! The dashboards of the chart as JSON, and the expressions in them.
+//! The dashboards of a chart as JSON, and the expressions in them.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::chart;
+use crate::Chart;
 
 /// A dashboard.
 pub struct Dashboard {
@@ -15,9 +15,9 @@ pub struct Dashboard {
     pub json: Value,
 }
 
-/// All of them.
-pub fn all() -> anyhow::Result<Vec<Dashboard>> {
-    let folder = chart().join("dashboards");
+/// All of a chart.
+pub fn all(chart: &Chart) -> anyhow::Result<Vec<Dashboard>> {
+    let folder = chart.folder().join("dashboards");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path: PathBuf = entry?.path();

@@ -1,4 +1,4 @@
-//! A Prometheus that scrapes one broker each second.
+//! A Prometheus that scrapes one broker, or operator, each second.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{JOB, NAMESPACE, POD, alerts, http};
+use crate::{Chart, alerts, http};
 
 /// It is there in this time, on a machine that is busy.
 const START: Duration = Duration::from_secs(30);
@@ -36,10 +36,10 @@ pub struct Prometheus {
 
 impl Prometheus {
     /// Starts one that scrapes `target` as a ServiceMonitor would have it.
-    pub fn start(target: SocketAddr) -> anyhow::Result<Self> {
+    pub fn start(chart: &Chart, target: SocketAddr) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("alerts.yaml"), alerts::rendered()?)?;
-        let config = configuration(target);
+        std::fs::write(folder.path().join("alerts.yaml"), alerts::rendered(chart)?)?;
+        let config = configuration(chart, target);
         let file = folder.path().join("prometheus.yaml");
         std::fs::write(&file, config)?;
         let address = http::free_address()?;
@@ -109,15 +109,16 @@ pub struct Alert {
     pub whole: Value,
 }
 
-fn configuration(target: SocketAddr) -> String {
+fn configuration(chart: &Chart, target: SocketAddr) -> String {
+    let Chart { namespace, job, pod, .. } = chart;
     format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: [alerts.yaml]
 scrape_configs:
-- job_name: {JOB}
+- job_name: {job}
   static_configs:
   - targets: ['{target}']
-    labels: {{namespace: {NAMESPACE}, service: {JOB}, pod: {POD}, endpoint: admin, container: broker}}
+    labels: {{namespace: {namespace}, service: {job}, pod: {pod}, endpoint: http, container: main}}
 "
     )
 }

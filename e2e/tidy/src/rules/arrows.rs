@@ -44,7 +44,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("e2e/clients", &["e2e/binary"]),
     ("e2e/durable", &["broker/packet", "e2e/binary", "e2e/servers"]),
     ("e2e/observe", &["e2e/binary", "e2e/servers"]),
-    ("e2e/kubernetes", &["broker/packet", "operator", "e2e/binary", "e2e/cluster", "e2e/durable", "e2e/servers"]),
+    ("e2e/kubernetes", &["broker/packet", "operator", "e2e/binary", "e2e/cluster", "e2e/durable", "e2e/observe", "e2e/servers"]),
     ("e2e/binary", &[]),
     ("e2e/servers", &[]),
     ("e2e/cluster", &[]),
