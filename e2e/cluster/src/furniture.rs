@@ -23,6 +23,9 @@ pub const S3_SECRET_KEY: &str = "local-cluster-secret";
 /// Where it listens, in the Service and in the pod.
 pub const S3_PORT: u16 = 7070;
 
+/// Label of the node that tests never take away: DNS and the S3 server are on it.
+pub const STAYS: &str = "bucketmq.local/stays";
+
 /// Part of the archives' names: counted up when they are built in another way.
 const FORMAT: u32 = 1;
 /// Pods start in a second or two; busy machines take longer.
@@ -52,6 +55,18 @@ fn archive(folder: &Path, image: &str, program: &Path, progress: fn(&str)) -> an
     Ok(path)
 }
 
+/// The image of the S3 server as an archive, for clusters that are not of this crate; it is made if it is not there.
+pub fn s3_archive(progress: fn(&str)) -> anyhow::Result<PathBuf> {
+    let folder = installed::cache()?.join("images");
+    make_folder(&folder)?;
+    archive(&folder, S3, &installed::versitygw()?, progress)
+}
+
+/// The objects of the S3 server, with its Service at this address, for clusters that are not of this crate. They want a node with the label [`STAYS`].
+pub fn s3_objects(address: std::net::Ipv4Addr) -> String {
+    fill_s3(include_str!("furniture/s3.yaml"), address)
+}
+
 /// Asks for all of it.
 pub(crate) fn apply(cluster: &Cluster, ranges: Ranges) -> anyhow::Result<()> {
     let objects = [include_str!("furniture/dns.yaml"), include_str!("furniture/s3.yaml")].join("---\n");
@@ -60,12 +75,16 @@ pub(crate) fn apply(cluster: &Cluster, ranges: Ranges) -> anyhow::Result<()> {
 }
 
 fn fill(objects: &str, ranges: Ranges) -> String {
+    let text = objects.replace("$DNS_ADDRESS", &ranges.dns().to_string()).replace("$COREDNS_IMAGE", COREDNS);
+    fill_s3(&text, ranges.s3())
+}
+
+fn fill_s3(objects: &str, address: std::net::Ipv4Addr) -> String {
     let words = [
-        ("$DNS_ADDRESS", ranges.dns().to_string()),
-        ("$COREDNS_IMAGE", COREDNS.to_owned()),
+        ("$STAYS", STAYS.to_owned()),
         ("$S3_ACCESS_KEY", S3_ACCESS_KEY.to_owned()),
         ("$S3_SECRET_KEY", S3_SECRET_KEY.to_owned()),
-        ("$S3_ADDRESS", ranges.s3().to_string()),
+        ("$S3_ADDRESS", address.to_string()),
         ("$S3_IMAGE", S3.to_owned()),
         ("$S3_PORT", S3_PORT.to_string()),
     ];

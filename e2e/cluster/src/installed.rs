@@ -17,7 +17,7 @@ pub(crate) const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-sche
 pub(crate) const NODE: [&str; 2] = ["kubelet", "kube-proxy"];
 
 /// The cache directory of this crate.
-pub(crate) fn cache() -> anyhow::Result<PathBuf> {
+pub fn cache() -> anyhow::Result<PathBuf> {
     Ok(base()?.join("cluster"))
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn helm() -> anyhow::Result<PathBuf> {
 }
 
 /// A program of the system, as a shell would find it; Debian keeps those of root elsewhere.
-pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
+pub fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|program| program.is_file())

@@ -29,7 +29,8 @@ mod status;
 mod wait;
 
 pub use cluster::Cluster;
-pub use furniture::{S3_ACCESS_KEY, S3_PORT, S3_SECRET_KEY};
+pub use furniture::{S3_ACCESS_KEY, S3_PORT, S3_SECRET_KEY, STAYS, s3_archive, s3_objects};
+pub use installed::{cache, in_path};
 pub use machine::{Unavailable, check};
 pub use node::Node;
 pub use options::{DEFAULT_NAME, Options, Stage};

@@ -18,7 +18,7 @@ use crate::certificates::{Authority, Purpose};
 use crate::cluster::Cluster;
 use crate::folder::{Folder, make_folder};
 use crate::process::{self, Part, Process};
-use crate::{cgroups, installed, network, wait};
+use crate::{cgroups, furniture, installed, network, wait};
 
 /// Long enough for machines that are busy; idle ones take a tenth of a second.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -131,7 +131,9 @@ impl Node {
         let name = format!("--hostname-override={}", self.name());
         self.start_part("kube-proxy", &[&program("kube-proxy")?, &configuration("kube-proxy.yaml"), &name])?;
         let kubeconfig = format!("--kubeconfig={}", self.cluster.control_plane().kubeconfig(&self.name()));
-        let labels = format!("--node-labels=topology.kubernetes.io/region=local,topology.kubernetes.io/zone={}", self.zone());
+        // Kubernetes lets no kubelet give itself a label below kubernetes.io that is not its own.
+        let stays = if self.number == 1 { format!(",{}=always", furniture::STAYS) } else { String::new() };
+        let labels = format!("--node-labels=topology.kubernetes.io/region=local,topology.kubernetes.io/zone={}{stays}", self.zone());
         let address = format!("--node-ip={}", self.address());
         self.start_part("kubelet", &[&program("kubelet")?, &configuration("kubelet.yaml"), &kubeconfig, &name, &labels, &address])?;
         Ok(())

@@ -5,6 +5,8 @@
 
 pub mod audit;
 pub mod cases;
+pub mod ground;
+pub mod kind;
 pub mod load;
 pub mod operator;
 pub mod report;

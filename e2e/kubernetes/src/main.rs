@@ -7,6 +7,8 @@ use std::time::Instant;
 use anyhow::Context;
 use bucketmq_binary::{OPERATOR, find_program};
 use bucketmq_kubernetes::cases::{self, Case, Needs, STAGE_A, STAGE_B};
+use bucketmq_kubernetes::ground::Ground;
+use bucketmq_kubernetes::kind::Kind;
 use bucketmq_kubernetes::operator::{Operator, Options as Flags};
 use bucketmq_kubernetes::report::{Outcome, say, table};
 use bucketmq_kubernetes::{World, cases::scale};
@@ -32,6 +34,12 @@ struct Cli {
     /// Name of the local cluster; it is started, and ended unless --keep.
     #[arg(long, value_name = "NAME", default_value = "suite", global = true)]
     cluster: String,
+    /// Where `nodes` run. kind wants kind, Docker, kubectl and helm in the PATH, Linux and root; NetworkPolicies are enforced only there.
+    #[arg(long, value_enum, default_value_t = Place::Local, global = true)]
+    on: Place,
+    /// With --on kind: the image of its nodes, such as kindest/node:v1.36.2. Default: kind's own.
+    #[arg(long, value_name = "IMAGE", global = true)]
+    node_image: Option<String>,
     /// Kubernetes' folder in the cache, such as kubernetes-1.34: `e2e/cluster/install` builds it.
     #[arg(long, value_name = "FOLDER", default_value = "kubernetes", global = true)]
     kubernetes: String,
@@ -41,6 +49,15 @@ struct Cli {
     /// Write the outcomes there as JSON.
     #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
+}
+
+/// Whose cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Place {
+    /// The Kubernetes of one machine in e2e/cluster.
+    Local,
+    /// kind.
+    Kind,
 }
 
 #[derive(Debug, Subcommand)]
@@ -111,8 +128,16 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     on(cli, &cli.kubernetes).await
 }
 
-/// Runs what was asked for on this version.
-async fn on(cli: &Cli, kubernetes: &str) -> anyhow::Result<bool> {
+/// The cluster that was asked for.
+async fn ground(cli: &Cli, kubernetes: &str) -> anyhow::Result<Ground> {
+    if cli.on == Place::Kind {
+        anyhow::ensure!(
+            matches!(cli.command, Command::Nodes { .. }),
+            "--on kind goes with `nodes`: the other cases want a cluster without nodes"
+        );
+        let (name, image) = (cli.cluster.clone(), cli.node_image.clone());
+        return tokio::task::spawn_blocking(move || Kind::up(&name, image.as_deref(), progress).map(Ground::Kind)).await?;
+    }
     let options = Options {
         name: cli.cluster.clone(),
         stage: if matches!(cli.command, Command::Nodes { .. }) { Stage::B } else { Stage::A },
@@ -120,16 +145,24 @@ async fn on(cli: &Cli, kubernetes: &str) -> anyhow::Result<bool> {
         kubernetes: kubernetes.to_owned(),
         controllers: !matches!(cli.command, Command::Rules { .. }),
         install: true,
-        progress: |text| say(&format!("cluster: {text}")),
+        progress,
         ..Options::default()
     };
-    let cluster = tokio::task::spawn_blocking(move || Cluster::up(&options)).await??;
+    tokio::task::spawn_blocking(move || Cluster::up(&options).map(Ground::Local)).await?
+}
+
+fn progress(text: &str) {
+    say(&format!("cluster: {text}"));
+}
+
+/// Runs what was asked for on this version.
+async fn on(cli: &Cli, kubernetes: &str) -> anyhow::Result<bool> {
+    let ground = ground(cli, kubernetes).await?;
     let binary = find_program(OPERATOR, cli.operator.clone())?;
-    let mut world = World::new(cluster.kubeconfig(), cluster.audit_log(), [cluster.kubectl()?, cluster.helm()?], binary).await?;
+    let world = World::new(ground.clone(), binary).await?;
     world.install_crds().await?;
-    if cluster.stage() == Stage::B {
-        load_images(&cluster)?;
-        world.local = Some(cluster.clone());
+    if ground.has_nodes() {
+        load_images(&ground)?;
         world.deploy_operator().await?;
     }
     let outcomes = match &cli.command {
@@ -158,8 +191,7 @@ async fn on(cli: &Cli, kubernetes: &str) -> anyhow::Result<bool> {
         std::fs::write(path, serde_json::to_string_pretty(&outcomes)?).with_context(|| path.display().to_string())?;
     }
     if !cli.keep && failed == 0 {
-        let name = cli.cluster.clone();
-        tokio::task::spawn_blocking(move || Cluster::down(&name)).await??;
+        tokio::task::spawn_blocking(move || ground.down()).await??;
     }
     say(&format!("test result: {}. {} passed; {failed} failed", if failed == 0 { "ok" } else { "FAILED" }, outcomes.len() - failed));
     Ok(failed == 0)
@@ -170,11 +202,11 @@ fn is_chosen(case: &Case, filter: &[String]) -> bool {
 }
 
 /// The images that `e2e/cluster/images` has built, into every node.
-fn load_images(cluster: &Cluster) -> anyhow::Result<()> {
+fn load_images(ground: &Ground) -> anyhow::Result<()> {
     for archive in ["broker-dev.tar", "operator-dev.tar"] {
         let path = bucketmq_local_cluster::images::folder()?.join(archive);
         anyhow::ensure!(path.is_file(), "{} is not there: run e2e/cluster/images", path.display());
-        cluster.load_image(&path)?;
+        ground.load_image(&path)?;
     }
     Ok(())
 }

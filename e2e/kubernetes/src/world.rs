@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bucketmq_local_cluster::{Cluster, S3_ACCESS_KEY, S3_SECRET_KEY};
+use bucketmq_local_cluster::{S3_ACCESS_KEY, S3_SECRET_KEY};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
@@ -14,6 +14,7 @@ use kube::{Client, Config, ResourceExt};
 use tokio::process::Command;
 
 use crate::audit::Mark;
+use crate::ground::Ground;
 use crate::operator::{Operator, Options};
 
 /// Where the operator's ServiceAccount is.
@@ -27,7 +28,7 @@ pub const OPERATOR_VALUES: &[&str] = &[
     "image.tag=dev",
     "image.pullPolicy=Never",
     "brokerImage=bucketmq.local/broker:dev",
-    "nodeSelector.kubernetes\\.io/hostname=n1",
+    "nodeSelector.bucketmq\\.local/stays=always",
 ];
 
 /// Who has written nothing for so long has come to rest.
@@ -49,17 +50,18 @@ pub struct World {
     pub helm: PathBuf,
     /// Logs and files of a run.
     pub folder: tempfile::TempDir,
-    /// The local cluster, of stage B.
-    pub local: Option<Cluster>,
+    /// The cluster.
+    pub ground: Ground,
 }
 
 impl World {
     /// Connects to a cluster and gets it ready for the operator.
-    pub async fn new(kubeconfig: PathBuf, audit_log: PathBuf, [kubectl, helm]: [PathBuf; 2], binary: PathBuf) -> anyhow::Result<Self> {
+    pub async fn new(ground: Ground, binary: PathBuf) -> anyhow::Result<Self> {
+        let (kubeconfig, audit_log, [kubectl, helm]) = (ground.kubeconfig(), ground.audit_log(), ground.tools()?);
         let config = Kubeconfig::read_from(&kubeconfig)?;
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
         let folder = tempfile::Builder::new().prefix("bucketmq-kubernetes-").tempdir()?;
-        Ok(Self { client: Client::try_from(config)?, kubeconfig, audit_log, binary, kubectl, helm, folder, local: None })
+        Ok(Self { client: Client::try_from(config)?, kubeconfig, audit_log, binary, kubectl, helm, folder, ground })
     }
 
     /// kubectl with these arguments; what it prints.
@@ -149,14 +151,9 @@ impl World {
         Ok(operator)
     }
 
-    /// The nodes.
-    pub fn cluster(&self) -> anyhow::Result<&Cluster> {
-        self.local.as_ref().context("this case needs nodes: stage B of the local cluster")
-    }
-
     /// The S3 server in the cluster.
     pub fn s3(&self) -> anyhow::Result<String> {
-        self.cluster()?.s3_endpoint().context("the cluster has no S3 server")
+        self.ground.s3_endpoint()
     }
 
     /// Makes a bucket there.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use bucketmq_local_cluster::STAYS;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
@@ -34,7 +35,7 @@ async fn served(load: Load, since: Instant, patience: Duration) -> anyhow::Resul
 
 /// Not on the node that S3 and DNS are on.
 fn away_from_the_first() -> Value {
-    let terms = json!([{ "matchExpressions": [{ "key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["n1"] }] }]);
+    let terms = json!([{ "matchExpressions": [{ "key": STAYS, "operator": "DoesNotExist" }] }]);
     json!({ "workload": { "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } } } })
 }
 
@@ -46,7 +47,7 @@ pub async fn killed_under_load(world: &World) -> Verdict {
     for _ in 0..ROUNDS {
         tokio::time::sleep(WARM).await;
         let pod = fleet.pod().await?;
-        let node = world.cluster()?.node(&node_of(&pod)?)?;
+        let node = world.ground.node(&node_of(&pod)?)?;
         let container = container_of(&pod)?;
         let killed = Instant::now();
         blocking(move || node.kill_container(&container)).await?;
@@ -94,8 +95,7 @@ pub async fn node_loses_its_power_under_load(world: &World) -> Verdict {
     let load = fleet.load().await?;
     tokio::time::sleep(WARM).await;
     let pod = fleet.pod().await?;
-    let node = world.cluster()?.node(&node_of(&pod)?)?;
-    ensure!(node.name() != "n1", "on the node that stays");
+    let node = world.ground.node(&node_of(&pod)?)?;
     let (lost, off) = (Instant::now(), node.clone());
     blocking(move || off.power_off()).await?;
     let (load, took) = served(load, lost + Duration::from_secs(1), Duration::from_secs(180)).await?;
@@ -113,7 +113,7 @@ pub async fn two_processes_at_once(world: &World) -> Verdict {
     let load = fleet.load().await?;
     tokio::time::sleep(WARM).await;
     let pod = fleet.pod().await?;
-    let node = world.cluster()?.node(&node_of(&pod)?)?;
+    let node = world.ground.node(&node_of(&pod)?)?;
     let frozen = node.clone();
     blocking(move || frozen.freeze_kubelet()).await?;
     let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
@@ -145,7 +145,7 @@ pub async fn object_store_down_and_back(world: &World) -> Verdict {
     let load = fleet.load().await?;
     tokio::time::sleep(WARM).await;
     let store = world.store_pod().await?;
-    let node = world.cluster()?.node(&node_of(&store)?)?;
+    let node = world.ground.node(&node_of(&store)?)?;
     let (container, frozen) = (container_of(&store)?, node.clone());
     let id = container.clone();
     blocking(move || frozen.freeze_container(&id)).await?;

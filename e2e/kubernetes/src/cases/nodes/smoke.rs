@@ -1,5 +1,8 @@
 //! It starts, serves, and lets nobody do what was not allowed.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use bucketmq_operator::crd::MqttBroker;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -10,6 +13,8 @@ use crate::cases::Verdict;
 use crate::load::blocking;
 use crate::{Measured, World};
 
+/// Who has not been let in for so long is not.
+const FORBIDDEN: Duration = Duration::from_secs(3);
 /// From the object to Ready, with the image on the node.
 const READY: f64 = 15.0;
 
@@ -17,7 +22,7 @@ const READY: f64 = 15.0;
 pub async fn smoke(world: &World) -> Verdict {
     let (fleet, took) = Fleet::start(world, "smoke", &json!({})).await?;
     let load = fleet.load().await?;
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let mut measured = blocking(move || load.finish()).await.with_context(|| "smoke")?;
     let broker = fleet.space.get::<MqttBroker>(NAME).await?.context("no broker")?;
     ensure!(broker.status.and_then(|status| status.version).is_some(), "no version in the status");
@@ -26,7 +31,7 @@ pub async fn smoke(world: &World) -> Verdict {
     Ok(measured)
 }
 
-/// Pod Security `restricted`, enforced; the NetworkPolicy's objects.
+/// Pod Security `restricted`, enforced; the NetworkPolicy's objects, and what they forbid where somebody enforces them.
 pub async fn restricted_namespace(world: &World) -> Verdict {
     let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted" });
     let fleet = Fleet::prepare(world, "restricted", labels).await?;
@@ -42,6 +47,16 @@ pub async fn restricted_namespace(world: &World) -> Verdict {
         .find(|rule| rule["ports"][0]["port"] == 9090)
         .context("no rule for the admin port")?;
     ensure!(admin["from"].as_array().is_some_and(|from| from.len() == 2), "the operator and monitoring, nobody else: {admin}");
+    // Without somebody who enforces it the objects are all there is to see.
+    if world.ground.enforces_policies() {
+        let pod = fleet.pod().await?.status.and_then(|status| status.pod_ip).context("the pod has no address")?;
+        let reach = |port: u16| {
+            let address = SocketAddr::new(pod.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
+            blocking(move || Ok(TcpStream::connect_timeout(&address, FORBIDDEN).is_ok()))
+        };
+        ensure!(reach(1883).await?, "the listener cannot be reached");
+        ensure!(!reach(9090).await?, "the admin port can be reached by who is neither the operator nor monitoring");
+    }
     fleet.space.end().await?;
     Ok(Vec::new())
 }
