@@ -5,6 +5,7 @@
 mod apply;
 pub mod build;
 pub mod files;
+mod issuing;
 mod observe;
 pub mod report;
 pub mod users;
@@ -30,6 +31,7 @@ use crate::context::Context;
 use crate::crd::{DeletionPolicy, MqttBroker, MqttBrokerStatus};
 use crate::events::tell;
 use crate::names::{self, FINALIZER, INPUTS, PAUSED, RESTART_HASH, annotation, short_hash};
+use issuing::NOT_ISSUED;
 use observe::{Observed, named};
 use report::{Applied, Outcome};
 use users::Users;
@@ -105,9 +107,15 @@ async fn make(observed: &Observed, outcome: &mut Outcome, context: &Context) -> 
     let users = make_users(observed, &namespace, context).await?;
     let kept = named(&observed.live.secrets, &names::files(&name)).map(AsRef::as_ref);
     let authority = named(&observed.live.secrets, &names::authority(&name)).map(AsRef::as_ref);
+    let applier = Applier { client: &context.client, metrics: &context.metrics, namespace: &namespace, uid: &uid };
+    let issuing = issuing::ask(&applier, broker, kept).await?;
     let time = Timestamp::now().as_second();
-    let files = files::gather(broker, &observed.sources, kept, authority, &context.lives, time);
+    let files = files::gather(broker, &observed.sources, kept, authority, &issuing.waiting, &context.lives, time);
     outcome.certificates.clone_from(&files.certificates);
+    // It is told once: with the Secret that is not there, or by itself.
+    if !files.problems.iter().any(|problem| problem.reason == NOT_ISSUED) {
+        outcome.problems.extend(issuing.problems);
+    }
     outcome.problems.extend(files.problems.iter().filter(|problem| !problem.is_blocking).cloned());
 
     let roles: Vec<_> = observed.roles.iter().filter(|role| role.meta().deletion_timestamp.is_none()).map(AsRef::as_ref).collect();
@@ -115,8 +123,10 @@ async fn make(observed: &Observed, outcome: &mut Outcome, context: &Context) -> 
     let mut valid = match validate(broker, &roles, &files, &users, deployment, &context.settings) {
         Ok(valid) => valid,
         Err(problems) => {
+            // cert-manager is not watched, only the Secrets it writes.
+            let waits = problems.iter().any(|problem| problem.reason == NOT_ISSUED);
             outcome.problems.extend(problems);
-            return Ok(None);
+            return Ok(waits.then_some(LATER));
         }
     };
     keep_rendered(&mut valid, observed);
@@ -124,7 +134,6 @@ async fn make(observed: &Observed, outcome: &mut Outcome, context: &Context) -> 
     outcome.waits_for_slot = must_wait(deployment, &wanted, context);
     valid.holds_template = broker.spec.update_strategy.paused || outcome.waits_for_slot;
     let children = build::build(&valid, &context.settings);
-    let applier = Applier { client: &context.client, metrics: &context.metrics, namespace: &namespace, uid: &uid };
     match apply::apply(&applier, &children, &observed.live).await {
         Ok(()) => {}
         Err(error) if is_final(&error) && !error.is_terminating_namespace() => {

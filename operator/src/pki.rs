@@ -41,6 +41,8 @@ pub enum CertificateError {
 /// What is told of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
+    /// When it begins, in seconds since 1970.
+    pub not_before: i64,
     /// When it ends, in seconds since 1970.
     pub not_after: i64,
     /// SHA-256 in hexadecimal.
@@ -51,7 +53,8 @@ pub struct Facts {
 pub fn facts(chain: &[u8], what: &'static str) -> Result<Facts, CertificateError> {
     let first = CertificateDer::pem_slice_iter(chain).next().and_then(Result::ok).ok_or(CertificateError::NoCertificate(what))?;
     let (_, parsed) = X509Certificate::from_der(&first).map_err(|error| CertificateError::Mismatch(error.to_string()))?;
-    Ok(Facts { not_after: parsed.validity().not_after.timestamp(), fingerprint: sha256(&first) })
+    let validity = parsed.validity();
+    Ok(Facts { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp(), fingerprint: sha256(&first) })
 }
 
 /// Checks that a chain and a key are a pair that a server can present at `now`.

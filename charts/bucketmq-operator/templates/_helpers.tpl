@@ -58,5 +58,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 # Only where a listener asks cert-manager for its certificate.
 - apiGroups: [cert-manager.io]
   resources: [certificates]
-  verbs: [get, create, patch]
+  verbs: [get, list, create, patch, delete]
 {{- end }}

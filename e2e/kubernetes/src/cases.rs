@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod election;
+mod issuing;
 pub mod nodes;
 mod objects;
 mod rest;
@@ -108,6 +109,7 @@ pub const STAGE_A: &[Case] = &[
     case!(Alone, election::one_namespace_only),
     case!(Alone, election::missing_definitions_mean_not_ready_and_one_bad_object_stops_no_other),
     case!(Alone, upgrade::definitions_older_than_the_operator_and_their_upgrade),
+    case!(Alone, issuing::certificates_come_from_cert_manager),
     case!(Alone, watching::alerts_and_dashboard_are_answered),
     case!(Alone, rest::the_rights_of_the_chart_were_enough),
 ];

@@ -1,19 +1,19 @@
 //! Writes what a broker is made of, in an order in which nothing names what is not there yet, and deletes what it is not made of any more.
 
 use kube::ResourceExt;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::build::{Children, certificate_resource};
+use super::build::Children;
 use super::observe::{Live, Observed, PodView, named};
 use crate::apply::{Applier, ApplyError};
 use crate::context::Context;
-use crate::names::{FIELD_MANAGER, RELOAD};
+use crate::names::RELOAD;
 
 /// Makes everything what it should be.
 pub async fn apply(applier: &Applier<'_>, children: &Children, live: &Live) -> Result<(), ApplyError> {
     // Without `..`: whoever adds a kind is told here that it has to be applied.
-    let Children { service_account, authority, files, users, config, services, network_policy, certificates, deployment } = children;
+    let Children { service_account, authority, files, users, config, services, network_policy, deployment } = children;
 
     if let Some(account) = service_account {
         applier.apply(account, named(&live.service_accounts, &account.name_any())).await?;
@@ -27,9 +27,6 @@ pub async fn apply(applier: &Applier<'_>, children: &Children, live: &Live) -> R
     }
     if let Some(policy) = network_policy {
         applier.apply(policy, named(&live.network_policies, &policy.name_any())).await?;
-    }
-    for certificate in certificates {
-        apply_certificate(applier, certificate).await?;
     }
     applier.apply(deployment, named(&live.deployments, &deployment.name_any())).await?;
 
@@ -47,21 +44,6 @@ pub async fn apply(applier: &Applier<'_>, children: &Children, live: &Live) -> R
 
 fn texts(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
-}
-
-/// cert-manager's kinds are not watched: few brokers have them, and the cluster may not know them.
-async fn apply_certificate(applier: &Applier<'_>, wanted: &DynamicObject) -> Result<(), ApplyError> {
-    let resource = certificate_resource();
-    let api = Api::<DynamicObject>::namespaced_with(applier.client.clone(), applier.namespace, &resource);
-    let name = wanted.name_any();
-    let failed = |source| ApplyError::Api { kind: resource.kind.clone(), name: name.clone(), source };
-    let live = api.get_opt(&name).await.map_err(failed)?;
-    if !crate::apply::differs(wanted, live.as_ref(), applier.uid)? {
-        return Ok(());
-    }
-    let marked = crate::apply::marked(wanted);
-    api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&marked)).await.map_err(failed)?;
-    Ok(())
 }
 
 /// Has the kubelet look at the pods' volumes now: it does so when a pod changes, and else each minute.

@@ -14,9 +14,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
-use kube::api::DynamicObject;
 
-pub use certificate::{api_resource as certificate_resource, certificate};
+pub use certificate::{api_resource as certificate_resource, build as certificates, certificate};
 pub use config::{Rendered, mount, render};
 pub use deployment::restart_hash;
 pub use job::deletion_job;
@@ -53,8 +52,6 @@ pub struct Children {
     pub services: Vec<Service>,
     /// Who reaches whom.
     pub network_policy: Option<NetworkPolicy>,
-    /// For cert-manager.
-    pub certificates: Vec<DynamicObject>,
     /// The pods.
     pub deployment: Deployment,
 }
@@ -87,7 +84,6 @@ pub fn build(valid: &Valid<'_>, settings: &Settings) -> Children {
         config: secrets::config_map(broker, &valid.rendered),
         services: services::build(broker),
         network_policy: network_policy::build(broker, settings),
-        certificates: certificate::build(broker),
         deployment: deployment::build(broker, &restart_hash, valid.deployment, valid.holds_template, settings),
     }
 }

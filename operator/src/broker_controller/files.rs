@@ -10,12 +10,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use super::build::{credentials_file, file_key};
+use super::issuing::NOT_ISSUED;
 use super::validate::{About, Problem};
 use crate::crd::{CertificateStatus, CredentialsType, Listener, MqttBroker, Tls};
 use crate::names::{self, SOURCES, annotation, sha256};
 use crate::pki::{self, Authority, CertificateError, Facts, Lives};
 
-/// A certificate that ends sooner is told.
+/// A certificate that ends sooner is told; one that lives for less than ten times that, in its last tenth: short ones are renewed by a program.
 const EXPIRING: i64 = 7 * 24 * 3600;
 
 /// What goes into the Secret, and what was found on the way.
@@ -112,17 +113,18 @@ pub fn service_dns_names(broker: &MqttBroker, listener: &Listener) -> Vec<String
     ]
 }
 
-/// Takes everything together. `kept` and `authority`: the operator's own Secrets as they are.
+/// Takes everything together. `kept` and `authority`: the operator's own Secrets as they are; `waiting`: why a Secret may not be there, by its name.
 pub fn gather(
     broker: &MqttBroker,
     sources: &BTreeMap<String, Source>,
     kept: Option<&Secret>,
     authority: Option<&Secret>,
+    waiting: &BTreeMap<String, String>,
     lives: &Lives,
     now: i64,
 ) -> Files {
     let kept = kept.and_then(|kept| kept.data.as_ref()).map(plain).unwrap_or_default();
-    let mut gather = Gather { broker, sources, kept, now, files: Files::default() };
+    let mut gather = Gather { broker, sources, kept, waiting, now, files: Files::default() };
     for listener in &broker.spec.listeners {
         if let Some(tls) = &listener.tls {
             gather.listener(listener, tls);
@@ -141,6 +143,7 @@ struct Gather<'a> {
     broker: &'a MqttBroker,
     sources: &'a BTreeMap<String, Source>,
     kept: BTreeMap<String, Vec<u8>>,
+    waiting: &'a BTreeMap<String, String>,
     now: i64,
     files: Files,
 }
@@ -157,7 +160,10 @@ impl Gather<'_> {
     ) {
         let source = self.sources.get(secret).unwrap_or(&Source::Missing);
         let problem = match source {
-            Source::Missing => Some(("SecretNotFound", format!("{field}: there is no Secret {secret} in this namespace"))),
+            Source::Missing => Some(match self.waiting.get(secret) {
+                Some(why) => (NOT_ISSUED, format!("{field}: {why}")),
+                None => ("SecretNotFound", format!("{field}: there is no Secret {secret} in this namespace")),
+            }),
             Source::Unchanged { version } => {
                 self.files.sources.insert(secret.to_owned(), version.clone());
                 None
@@ -222,11 +228,13 @@ impl Gather<'_> {
 
     /// Tells what a listener presents.
     fn certificate(&mut self, listener: &str, key: &str) {
-        let Some(Facts { not_after, fingerprint }) = self.files.data.get(key).and_then(|chain| pki::facts(chain, "tls.crt").ok()) else {
+        let Some(Facts { not_before, not_after, fingerprint }) =
+            self.files.data.get(key).and_then(|chain| pki::facts(chain, "tls.crt").ok())
+        else {
             return;
         };
         let status = CertificateStatus { not_after: pki::rfc_3339(not_after), fingerprint };
-        if not_after - EXPIRING <= self.now {
+        if not_after - EXPIRING.min((not_after - not_before) / 10) <= self.now {
             let message = format!("listener {listener}: the certificate ends at {}", status.not_after);
             self.files.problems.push(Problem { about: About::Certificates, reason: "Expiring", message, is_blocking: false });
         }
@@ -244,7 +252,7 @@ impl Gather<'_> {
         let known = authority.and_then(|secret| secret.data.as_ref()).map(plain);
         if let Err(error) = self.issue(&wanted, known.as_ref(), lives) {
             let message = format!("the operator could not make a certificate: {error}");
-            self.files.problems.push(Problem::blocking(About::Certificates, "NotIssued", message));
+            self.files.problems.push(Problem::blocking(About::Certificates, NOT_ISSUED, message));
         }
     }
 

@@ -13,7 +13,8 @@ pub fn api_resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"), "certificates")
 }
 
-pub(super) fn build(broker: &MqttBroker) -> Vec<DynamicObject> {
+/// Those of all listeners that want one.
+pub fn build(broker: &MqttBroker) -> Vec<DynamicObject> {
     let wanted = broker.spec.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?.cert_manager.as_ref()?)));
     wanted.map(|(listener, wanted)| certificate(broker, listener, wanted)).collect()
 }

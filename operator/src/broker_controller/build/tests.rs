@@ -4,7 +4,7 @@ use bucketmq::config::Config;
 use serde_json::{Value, json};
 
 use super::deployment::restart_hash;
-use super::{Children, build};
+use super::{Children, build, certificates};
 use crate::broker_controller::files::{Files, gather};
 use crate::broker_controller::fixtures::{NOW, broker, durable, role, settings};
 use crate::broker_controller::users::Users;
@@ -41,17 +41,17 @@ fn children(broker: &MqttBroker) -> Children {
     build(&valid, &settings())
 }
 
-fn yaml(children: &Children) -> String {
-    let Children { service_account, authority, files, users, config, services, network_policy, certificates, deployment } = children;
+fn yaml(broker: &MqttBroker) -> String {
+    let Children { service_account, authority, files, users, config, services, network_policy, deployment } = children(broker);
     let value = |object: &dyn erased::Json| object.json();
     let mut objects: Vec<Value> = Vec::new();
     objects.extend(service_account.iter().map(|object| value(object)));
-    objects.extend(authority.iter().chain([files, users]).map(|object| value(object)));
-    objects.push(value(config));
+    objects.extend(authority.iter().chain([&files, &users]).map(|object| value(object)));
+    objects.push(value(&config));
     objects.extend(services.iter().map(|object| value(object)));
     objects.extend(network_policy.iter().map(|object| value(object)));
-    objects.extend(certificates.iter().map(|object| value(object)));
-    let mut deployment = value(deployment);
+    objects.extend(certificates(broker).iter().map(|object| value(object)));
+    let mut deployment = value(&deployment);
     // It stands there once more as a text.
     deployment["metadata"]["annotations"][POD_TEMPLATE] = "as below".into();
     objects.push(deployment);
@@ -90,17 +90,17 @@ fn is_golden(name: &str, text: &str) {
 
 #[test]
 fn a_broker_with_every_field_is_made_of_these_objects() {
-    is_golden("everything.yaml", &yaml(&children(&everything())));
+    is_golden("everything.yaml", &yaml(&everything()));
 }
 
 #[test]
 fn a_broker_that_says_only_where_its_state_lives_is_made_of_these_objects() {
-    is_golden("smallest.yaml", &yaml(&children(&durable())));
+    is_golden("smallest.yaml", &yaml(&durable()));
 }
 
 #[test]
 fn the_same_is_built_each_time() {
-    assert_eq!(yaml(&children(&everything())), yaml(&children(&everything())));
+    assert_eq!(yaml(&everything()), yaml(&everything()));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_broker_with_a_certificate_of_its_own_ca_gets_the_secret_of_the_ca() {
     let broker = broker(
         json!({ "persistence": { "level": "Memory" }, "listeners": [{ "name": "mqtts", "port": 8883, "tls": { "internal": {} } }] }),
     );
-    let files = gather(&broker, &Default::default(), None, None, &Lives::default(), NOW);
+    let files = gather(&broker, &Default::default(), None, None, &Default::default(), &Lives::default(), NOW);
     assert_eq!(files.problems, []);
     let users = Users::default();
     let children = build(&validate(&broker, &[], &files, &users, None, &settings()).unwrap(), &settings());

@@ -36,7 +36,7 @@ fn kept(files: &Files) -> Secret {
 }
 
 fn gathered(broker: &MqttBroker, sources: &BTreeMap<String, Source>, kept: Option<&Secret>) -> Files {
-    gather(broker, sources, kept, None, &Lives::default(), NOW)
+    gather(broker, sources, kept, None, &BTreeMap::new(), &Lives::default(), NOW)
 }
 
 #[test]
@@ -76,11 +76,34 @@ fn a_certificate_that_ends_soon_or_has_ended_is_told() {
     let broker = tls_broker();
     let good = gathered(&broker, &read(pair()), None);
     let unchanged = [("server".to_owned(), Source::Unchanged { version: "v2".to_owned() })].into();
-    let later = gather(&broker, &unchanged, Some(&kept(&good)), None, &Lives::default(), NOW + 84 * 86_400);
+    let later = gather(&broker, &unchanged, Some(&kept(&good)), None, &BTreeMap::new(), &Lives::default(), NOW + 84 * 86_400);
     assert_eq!(later.problems[0].reason, "Expiring");
     assert!(!later.problems[0].is_blocking);
-    let ended = gather(&broker, &read(pair()), None, None, &Lives::default(), NOW + 91 * 86_400);
+    let ended = gather(&broker, &read(pair()), None, None, &BTreeMap::new(), &Lives::default(), NOW + 91 * 86_400);
     assert_eq!((ended.problems[0].reason, ended.problems[0].is_blocking), ("Expired", true));
+}
+
+#[test]
+fn a_certificate_that_lives_for_hours_is_not_always_about_to_end() {
+    let authority = Authority::get_or_make(None, "test", NOW).unwrap();
+    let (chain, key) = authority.issue(&["a.example".to_owned()], std::time::Duration::from_secs(2 * 3600), NOW).unwrap();
+    let data =
+        BTreeMap::from([("tls.crt".to_owned(), ByteString(chain.into_bytes())), ("tls.key".to_owned(), ByteString(key.into_bytes()))]);
+    let at = |now| gather(&tls_broker(), &read(data.clone()), None, None, &BTreeMap::new(), &Lives::default(), now).problems;
+    assert!(at(NOW + 90 * 60).is_empty());
+    assert_eq!(at(NOW + 110 * 60)[0].reason, "Expiring");
+}
+
+#[test]
+fn what_cert_manager_has_not_issued_is_told_with_its_reason() {
+    let tls = json!({ "certManager": { "issuerRef": { "name": "team" } } });
+    let broker = broker(json!({ "persistence": { "level": "Memory" }, "listeners": [{ "name": "mqtts", "port": 8883, "tls": tls }] }));
+    let secret = referenced(&broker).into_iter().next().unwrap();
+    let waiting = BTreeMap::from([(secret.clone(), "cert-manager has not issued it yet: no issuer".to_owned())]);
+    let missing = BTreeMap::from([(secret, Source::Missing)]);
+    let files = gather(&broker, &missing, None, None, &waiting, &Lives::default(), NOW);
+    assert_eq!((files.problems[0].reason, files.problems[0].is_blocking), ("NotIssued", true));
+    assert!(files.problems[0].message.ends_with("no issuer"), "{}", files.problems[0].message);
 }
 
 #[test]
@@ -93,7 +116,7 @@ fn our_own_certificate_is_made_once_and_again_before_it_ends() {
         data: first.authority.clone().map(|data| data.into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
         ..Secret::default()
     };
-    let at = |now| gather(&broker, &BTreeMap::new(), Some(&kept(&first)), Some(&authority), &Lives::default(), now);
+    let at = |now| gather(&broker, &BTreeMap::new(), Some(&kept(&first)), Some(&authority), &BTreeMap::new(), &Lives::default(), now);
     assert_eq!(at(NOW + 59 * 86_400).data, first.data);
     let renewed = at(NOW + 61 * 86_400);
     assert_ne!(renewed.data["tls-mqtts.crt"], first.data["tls-mqtts.crt"]);
