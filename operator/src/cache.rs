@@ -258,10 +258,16 @@ impl<K: Resource<DynamicType = ()> + Clone> Keeper<K> {
 
     fn apply(&mut self, index: usize, object: K) {
         let (key, object) = (Key::of(&object), Arc::new(object));
+        let group = (self.watch.group)(&object);
+        // Deleted and made again while nobody watched, it may belong to another one now.
+        let moved = self.cache.content.read().objects.get(&key).is_some_and(|before| (self.watch.group)(before) != group);
+        if moved {
+            self.delete(index, &key);
+        }
         self.spaces[index].known.insert(key.clone());
         {
             let mut content = self.cache.content.write();
-            if let Some(group) = (self.watch.group)(&object) {
+            if let Some(group) = group {
                 let group = content.groups.entry(Key::new(&key.namespace, &group)).or_default();
                 group.insert(key.name.clone(), object.clone());
             }
@@ -339,6 +345,15 @@ mod tests {
         assert!(!keeper.cache.is_ready());
         keeper.handle(1, Event::InitDone);
         assert!(keeper.cache.is_ready());
+    }
+
+    #[test]
+    fn what_belongs_to_another_one_now_is_no_longer_found_with_the_first() {
+        let (mut keeper, told) = keeper(1);
+        keeper.handle(0, Event::Apply(config_map("a", "x")));
+        keeper.handle(0, Event::Apply(config_map("a", "y")));
+        assert!(keeper.cache.of("n", "x").is_empty() && keeper.cache.of("n", "y").len() == 1);
+        assert_eq!(told.lock().as_slice(), [("a".to_owned(), true), ("a".to_owned(), false), ("a".to_owned(), true)]);
     }
 
     #[test]

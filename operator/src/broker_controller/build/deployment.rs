@@ -100,13 +100,11 @@ fn template(broker: &MqttBroker, restart_hash: &str, settings: &Settings) -> Pod
 fn pod(broker: &MqttBroker, settings: &Settings) -> PodSpec {
     let name = broker.name_any();
     let workload = &broker.spec.workload;
-    let secrets = broker.spec.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() });
-    let secrets: Vec<_> = secrets.collect();
     PodSpec {
         service_account_name: Some(workload.service_account.name.clone().unwrap_or_else(|| names::broker(&name))),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        image_pull_secrets: (!secrets.is_empty()).then_some(secrets),
+        image_pull_secrets: image_pull_secrets(broker),
         termination_grace_period_seconds: Some(workload.termination_grace_period_seconds.unwrap_or(GRACE)),
         security_context: Some(pod_security()),
         node_selector: (!workload.node_selector.is_empty()).then(|| workload.node_selector.clone()),
@@ -120,6 +118,13 @@ fn pod(broker: &MqttBroker, settings: &Settings) -> PodSpec {
         volumes: Some(vec![volume(&name)]),
         ..PodSpec::default()
     }
+}
+
+/// Credentials of the image's registry.
+pub(super) fn image_pull_secrets(broker: &MqttBroker) -> Option<Vec<LocalObjectReference>> {
+    let secrets = broker.spec.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() });
+    let secrets: Vec<_> = secrets.collect();
+    (!secrets.is_empty()).then_some(secrets)
 }
 
 pub(super) fn pod_security() -> PodSecurityContext {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::config::MOUNT;
-use super::deployment::{container_security, environment, pod_security, pull_policy, resources, volume};
+use super::deployment::{container_security, environment, image_pull_secrets, pod_security, pull_policy, resources, volume};
 use super::{Settings, bucket_owner, mount};
 use crate::crd::MqttBroker;
 use crate::names;
@@ -43,6 +43,7 @@ pub fn deletion_job(broker: &MqttBroker, image: Option<&str>, settings: &Setting
     labels
         .extend([("app.kubernetes.io/managed-by".to_owned(), names::FIELD_MANAGER.to_owned()), (names::INSTANCE.to_owned(), name.clone())]);
     let pod = PodSpec {
+        image_pull_secrets: image_pull_secrets(broker),
         service_account_name: Some(workload.service_account.name.clone().unwrap_or_else(|| names::broker(&name))),
         automount_service_account_token: Some(false),
         restart_policy: Some("OnFailure".to_owned()),

@@ -205,3 +205,12 @@ fn a_broker_with_a_certificate_of_its_own_ca_gets_the_secret_of_the_ca() {
     let known = data.into_iter().map(|(key, bytes)| (key, bytes.0)).collect();
     assert!(Authority::get_or_make(Some(&known), "x", NOW).is_ok());
 }
+
+#[test]
+fn the_job_that_deletes_gets_its_image_as_the_broker_does() {
+    let job = super::deletion_job(&everything(), None, &settings());
+    let pod = job.spec.and_then(|job| job.template.spec).unwrap();
+    assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "registry");
+    assert_eq!(pod.containers[0].image.as_deref(), Some("registry.example/bucketmq/broker:0.1.0"));
+    assert_eq!(pod.containers[0].image_pull_policy.as_deref(), Some("Always"));
+}
