@@ -85,6 +85,7 @@ pub const STAGE_A: &[Case] = &[
     case!(Objects, rules::every_rule_is_enforced_by_the_api_server),
     case!(Objects, rules::golden_objects_are_taken),
     case!(Objects, rules::explain_reads_like_documentation),
+    case!(Alone, rules::rendered_charts_are_taken),
     case!(Objects, objects::one_object_becomes_everything_a_broker_needs),
     case!(Objects, objects::a_child_that_is_deleted_comes_back),
     case!(Objects, objects::what_somebody_edits_is_put_right),

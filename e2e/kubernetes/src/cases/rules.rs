@@ -136,3 +136,54 @@ pub async fn explain_reads_like_documentation(world: &World) -> Verdict {
     ensure!(text.contains("What an acknowledgement promises") && text.contains("Durable"), "{text}");
     Ok(Vec::new())
 }
+
+/// Kinds of the Prometheus Operator, which is not here.
+const ELSEWHERE: &str = "monitoring.coreos.com";
+
+/// What the charts make of each file of values, with strict validation: no field that the API server does not know, no value that it does not take.
+pub async fn rendered_charts_are_taken(world: &World) -> Verdict {
+    let space = Space::new(world, "charts").await?;
+    // The values name namespaces of their own.
+    for team in ["team-a", "team-b"] {
+        let exists = world.kubectl(&["get", "namespace", team]).await.is_ok();
+        if !exists {
+            world.kubectl(&["create", "namespace", team]).await?;
+        }
+    }
+    let mut objects = 0;
+    for chart in ["bucketmq-operator", "bucketmq-broker"] {
+        let folder = repository().join("charts").join(chart);
+        // A broker without a word about its bucket is none.
+        let mut files = if chart == "bucketmq-operator" { vec![None] } else { Vec::new() };
+        for file in std::fs::read_dir(folder.join("ci"))? {
+            let path = file?.path();
+            files.extend(path.is_file().then_some(Some(path)));
+        }
+        for values in files {
+            let (chart, mut arguments) = (folder.display().to_string(), vec!["template", "fleet"]);
+            arguments.extend([chart.as_str(), "--namespace", &space.name]);
+            let name = values.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            if values.is_some() {
+                arguments.extend(["--values", &name]);
+            }
+            let rendered = world.helm(&arguments).await?;
+            for document in serde_saphyr::from_multiple::<Option<Value>>(&rendered)?.into_iter().flatten() {
+                if document["apiVersion"].as_str().is_some_and(|version| version.starts_with(ELSEWHERE)) {
+                    continue;
+                }
+                let path = world.folder.path().join("rendered.json");
+                std::fs::write(&path, document.to_string())?;
+                let path = path.display().to_string();
+                let words = ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict", "-f", &path];
+                world
+                    .kubectl(&words)
+                    .await
+                    .with_context(|| format!("{chart} {name}: {} {}", document["kind"], document["metadata"]["name"]))?;
+                objects += 1;
+            }
+        }
+    }
+    ensure!(objects > 30, "only {objects} objects were rendered");
+    space.end().await?;
+    Ok(Vec::new())
+}
