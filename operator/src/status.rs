@@ -43,10 +43,13 @@ where
     if let Err(kube::Error::Api(error)) = &answer {
         let lacking = not_declared(&error.message);
         if !lacking.is_empty() {
+            // What is empty by default stands in what was read, too.
+            let mut known = json!({ "status": before });
             for path in &lacking {
                 remove(&mut patch, path);
+                remove(&mut known, path);
             }
-            if before.map(|before| json!(before)).as_ref() == Some(&patch["status"]) {
+            if known["status"] == patch["status"] {
                 return Ok(false);
             }
             let fields: Vec<String> = lacking.iter().take(NAMED_MAX).map(|path| path.join(".")).collect();

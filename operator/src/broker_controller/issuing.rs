@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
 
 use super::build::{certificate_resource, certificates};
 use super::files;
@@ -61,7 +62,11 @@ fn api(applier: &Applier<'_>) -> Api<DynamicObject> {
 async fn make(applier: &Applier<'_>, wanted: &DynamicObject) -> Result<Option<DynamicObject>, ApplyError> {
     let (api, name) = (api(applier), wanted.name_any());
     let failed = |source| ApplyError::Api { kind: certificate_resource().kind, name: name.clone(), source };
-    let live = api.get_opt(&name).await.map_err(failed)?;
+    let live = match api.get(&name).await {
+        Ok(live) => Some(live),
+        Err(kube::Error::Api(status)) if is_absent(&status) => None,
+        Err(error) => return Err(failed(error)),
+    };
     if !crate::apply::differs(wanted, live.as_ref(), applier.uid)? {
         return Ok(live);
     }
@@ -69,6 +74,11 @@ async fn make(applier: &Applier<'_>, wanted: &DynamicObject) -> Result<Option<Dy
     let live = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&marked)).await.map_err(failed)?;
     applier.metrics.applied("Certificate", true);
     Ok(Some(live))
+}
+
+/// Whether there is no object of this name, and not no such kind: of that the API server says less. Then nothing is tried that cannot be.
+fn is_absent(status: &Status) -> bool {
+    status.code == 404 && status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
 
 /// What a person has to change; `Err`: what is worth another try.
@@ -151,6 +161,15 @@ mod tests {
         assert_eq!(why_not_ready(Some(&waits)).as_deref(), Some(message));
         assert_eq!(why_not_ready(Some(&certificate(json!([{ "type": "Ready", "status": "True" }])))), None);
         assert!(why_not_ready(Some(&certificate(json!([])))).is_some_and(|why| why.contains("running")));
+    }
+
+    #[test]
+    fn a_kind_that_is_not_there_is_not_an_object_that_is_not_there() {
+        let status = |text: &str| serde_json::from_str::<Status>(text).unwrap();
+        let absent = r#"{ "code": 404, "reason": "NotFound", "message": "certificates.cert-manager.io \"a\" not found", "details": { "name": "a", "group": "cert-manager.io", "kind": "certificates" } }"#;
+        assert!(is_absent(&status(absent)));
+        assert!(!is_absent(&status(r#"{ "code": 404, "reason": "NotFound", "message": "the server could not find the requested resource", "details": {} }"#)));
+        assert!(!is_absent(&status(r#"{ "code": 404, "message": "404 page not found" }"#)));
     }
 
     #[test]

@@ -71,6 +71,10 @@ pub async fn certificates_come_from_cert_manager(world: &World) -> Verdict {
     let message = space.wait_condition("fleet", "CertificatesValid", "False", "NotIssued").await?;
     ensure!(message.contains("this cluster has no cert-manager"), "{message}");
     ensure!(space.get::<Deployment>("fleet").await?.is_none(), "a broker without its certificate");
+    let asked = world.mark()?;
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    let writes = asked.writes_since(OPERATOR_USER)?;
+    ensure!(writes.is_empty(), "it asks a cluster without cert-manager again and again: {writes:?}");
 
     // It is installed, and its issuer is not there yet.
     let definitions = installed("crds")?;

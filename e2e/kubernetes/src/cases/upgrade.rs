@@ -58,6 +58,12 @@ pub async fn definitions_older_than_the_operator_and_their_upgrade(world: &World
     ensure!(broker.status.as_ref().is_some_and(|status| status.operator_version.is_none()), "the definition is not older");
     // Without nodes no pod comes, and what Kubernetes does about that is told.
     world.wait_quiet(Duration::from_secs(120)).await?;
+    // What cannot be told is not tried again and again.
+    let told = world.mark()?;
+    space.patch::<MqttUser>("ann", json!({ "metadata": { "labels": { "looked": "at" } } })).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let writes = told.writes_since(OPERATOR_USER)?;
+    ensure!(writes.keys().all(|(_, _, code)| *code == 500), "the same status is written again: {writes:?}");
     let generation = |deployment: Option<Deployment>| deployment.and_then(|deployment| deployment.metadata.generation);
     let before = generation(space.get("fleet").await?);
 
