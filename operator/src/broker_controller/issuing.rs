@@ -168,7 +168,9 @@ mod tests {
         let status = |text: &str| serde_json::from_str::<Status>(text).unwrap();
         let absent = r#"{ "code": 404, "reason": "NotFound", "message": "certificates.cert-manager.io \"a\" not found", "details": { "name": "a", "group": "cert-manager.io", "kind": "certificates" } }"#;
         assert!(is_absent(&status(absent)));
-        assert!(!is_absent(&status(r#"{ "code": 404, "reason": "NotFound", "message": "the server could not find the requested resource", "details": {} }"#)));
+        assert!(!is_absent(&status(
+            r#"{ "code": 404, "reason": "NotFound", "message": "the server could not find the requested resource", "details": {} }"#
+        )));
         assert!(!is_absent(&status(r#"{ "code": 404, "message": "404 page not found" }"#)));
     }
 
