@@ -11,6 +11,9 @@ use crate::folder::{Description, Folder, Ports, make_folder, write_secret};
 use crate::process::{self, Part};
 use crate::{installed, kubectl, wait};
 
+/// What the API server notes of each request.
+pub const AUDIT_POLICY: &str = include_str!("audit.yaml");
+
 /// Below the ports that clients get from the kernel, so that none of theirs takes one before its server does.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 /// Loaded machines take ten times as long as idle ones, which take three seconds.
@@ -62,7 +65,7 @@ impl ControlPlane<'_> {
             self.write_kubeconfig(&authority, user.trim_start_matches("system:"), &pair)?;
         }
         std::fs::rename(self.kubeconfig("admin"), self.folder.kubeconfig()).context("name the kubeconfig")?;
-        write_secret(&self.folder.path.join("audit.yaml"), include_str!("audit.yaml"))?;
+        write_secret(&self.folder.path.join("audit.yaml"), AUDIT_POLICY)?;
         Ok(authority)
     }
 

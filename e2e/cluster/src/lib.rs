@@ -29,6 +29,7 @@ mod status;
 mod wait;
 
 pub use cluster::Cluster;
+pub use control_plane::AUDIT_POLICY;
 pub use furniture::{S3_ACCESS_KEY, S3_PORT, S3_SECRET_KEY, STAYS, s3_archive, s3_objects};
 pub use installed::{cache, in_path};
 pub use machine::{Unavailable, check};

@@ -9,15 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
-use bucketmq_local_cluster::{S3_PORT, STAYS, Stage, Unavailable, cache, in_path, s3_archive, s3_objects};
+use bucketmq_local_cluster::{AUDIT_POLICY, S3_PORT, STAYS, Stage, Unavailable, cache, in_path, s3_archive, s3_objects};
 
 /// Ranges of pods and Services: kind's own defaults.
 const PODS: &str = "10.244.0.0/16";
 const SERVICES: &str = "10.96.0.0/16";
 /// Where the S3 server is.
 const S3: Ipv4Addr = Ipv4Addr::new(10, 96, 200, 20);
-/// What is noted of each request: who asked for what, without contents.
-const AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 
 /// A cluster that runs.
 #[derive(Clone, Debug)]
@@ -44,7 +42,7 @@ impl Kind {
         if !is_there {
             progress(&format!("kind makes the cluster {name}"));
             std::fs::create_dir_all(&kind.folder)?;
-            std::fs::write(kind.folder.join("policy.yaml"), AUDIT)?;
+            std::fs::write(kind.folder.join("policy.yaml"), AUDIT_POLICY)?;
             std::fs::write(kind.audit_log(), "")?;
             std::fs::write(kind.folder.join("kind.yaml"), configuration(&kind.folder))?;
             run("kind", &kind.creation(image).iter().map(String::as_str).collect::<Vec<_>>(), "")?;

@@ -1,6 +1,6 @@
 //! It starts, serves, and lets nobody do what was not allowed.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -49,9 +49,9 @@ pub async fn restricted_namespace(world: &World) -> Verdict {
     ensure!(admin["from"].as_array().is_some_and(|from| from.len() == 2), "the operator and monitoring, nobody else: {admin}");
     // Without somebody who enforces it the objects are all there is to see.
     if world.ground.enforces_policies() {
-        let pod = fleet.pod().await?.status.and_then(|status| status.pod_ip).context("the pod has no address")?;
+        let pod: IpAddr = fleet.pod().await?.status.and_then(|status| status.pod_ip).context("the pod has no address")?.parse()?;
         let reach = |port: u16| {
-            let address = SocketAddr::new(pod.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
+            let address = SocketAddr::new(pod, port);
             blocking(move || Ok(TcpStream::connect_timeout(&address, FORBIDDEN).is_ok()))
         };
         ensure!(reach(1883).await?, "the listener cannot be reached");
